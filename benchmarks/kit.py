@@ -7,12 +7,12 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 
 def script_parser(doc: str | None) -> argparse.ArgumentParser:
@@ -96,6 +96,15 @@ def cell(value: Sequence[float], digits: int, *, signed: bool = True, factor: fl
     return mean if math.isnan(value[1]) else f"{mean} [{low}, {high}]"
 
 
+def write_tables(path: Path, tables: Sequence[str], numbers: Any) -> None:
+    """Write tables in Markdown, and all their numbers as JSON beside them."""
+    from hidden_context.data.storage.files import atomic_write, write_json
+
+    with atomic_write(path) as file:
+        file.write("\n".join(tables))
+    write_json(path.with_suffix(".json"), numbers)
+
+
 def student_interval(values: ArrayLike) -> tuple[float, float, float]:
     """Return the mean and its 95 % interval by Student's t; NaN ends for a single value."""
     from scipy import stats
@@ -104,8 +113,14 @@ def student_interval(values: ArrayLike) -> tuple[float, float, float]:
     mean = float(given.mean())
     if len(given) < 2:
         return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, len(given) - 1) * given.std(ddof=1) / np.sqrt(len(given)))
+    half = float(stats.t.ppf(0.975, len(given) - 1) * stats.sem(given))
     return mean, mean - half, mean + half
+
+
+def numbered(names: Iterable[Any]) -> NDArray[np.int64]:
+    """Number names from 0 in the order in which they come first."""
+    known: dict[Any, int] = {}
+    return np.array([known.setdefault(name, len(known)) for name in names])
 
 
 def processor() -> str:

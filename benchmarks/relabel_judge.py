@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kit import cell, markdown, script_parser
+from kit import cell, markdown, numbered, script_parser
 
 from hidden_context.data.row_facts import prompt_of
 from hidden_context.data.storage.files import write_jsonl
@@ -65,9 +65,7 @@ def judge(
 
 def measure(rows: list[dict[str, Any]]) -> dict[str, Interval]:
     """Shares of pairs, with intervals by prompt; a tie counts one half."""
-    codes: dict[str, int] = {}
-    cluster = np.array([codes.setdefault(prompt_of(row), len(codes)) for row in rows])
-    found = [_of_row(row) for row in rows]
+    cluster, found = numbered(map(prompt_of, rows)), [_of_row(row) for row in rows]
     columns = {name: np.array([each[name] for each in found]) for name in found[0]}
     return {  # NaN is left out
         name: ratio_interval(np.nan_to_num(values), ~np.isnan(values), cluster, bounds=SHARE)
@@ -99,12 +97,11 @@ def _takes(value: float | None, other: float) -> float:
 def print_measures(judged: dict[str, list[dict[str, Any]]]) -> None:
     """Print a Markdown table: a row for each measure, a column for each objective and for all."""
     groups = {**judged, "all": [row for rows in judged.values() for row in rows]}
-    measured = {name: measure(rows) for name, rows in groups.items()}
     heads = ["share of pairs", *(f"{name} ({len(rows)})" for name, rows in groups.items())]
+    measured = [measure(rows) for rows in groups.values()]
     rows = []
-    for name in measured["all"]:
-        found = [each[name] for each in measured.values()]
-        values = [(one.estimate, one.low, one.high) for one in found]
+    for name in measured[0]:
+        values = [(each[name].estimate, each[name].low, each[name].high) for each in measured]
         rows.append([name, *(cell(value, 1, signed=False, factor=100) for value in values)])
     print(markdown(heads, rows))
 
@@ -136,8 +133,7 @@ def main() -> None:
     options = parser.parse_args()
     with gzip.open(options.data, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    judged = judge(draw(rows, options.each), options.model, options.work)
-    print_measures(judged)
+    print_measures(judge(draw(rows, options.each), options.model, options.work))
     print_letters(options.work)
 
 

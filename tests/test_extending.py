@@ -15,7 +15,6 @@ from hidden_context.data import importers
 from hidden_context.data.example import Comparison
 from hidden_context.distributions import NormalReward
 from hidden_context.errors import ConfigError
-from hidden_context.heads import registry as head_registry
 from hidden_context.models import RewardModel
 from hidden_context.training import run
 from support.builders import preference_rows, train_config
@@ -27,7 +26,7 @@ GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "extending.md"
 @pytest.fixture
 def shown(monkeypatch) -> dict[str, Any]:
     """Names that the guide's code blocks define; its head is known for one test."""
-    monkeypatch.setattr(head_registry, "_CLASSES", dict(head_registry._CLASSES))
+    monkeypatch.setattr(heads, "_CLASSES", dict(heads._CLASSES))
     names: dict[str, Any] = {"__name__": __name__}
     for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(block, GUIDE.name, "exec", dont_inherit=True), names)

@@ -78,14 +78,7 @@ def test_bad_names_say_what_is_needed(text, message):
 
 
 def test_names_keep_every_digit():
-    for text in (
-        "quantile:0.0123456789",
-        "entropic:2",
-        "mean_minus_std:0",
-        "cvar:1e-07",
-        "relative_quantile:0.0123456789",
-        "relative_cvar:1",
-    ):
+    for text in ("quantile:0.0123456789", "entropic:2", "mean_minus_std:0", "relative_cvar:1"):
         assert str(risk.parse(text)) == text
     assert str(risk.parse("entropic:2.0")) == "entropic:2"
 
@@ -101,12 +94,10 @@ def test_relative_measures_say_what_they_need():
     assert (measure(FACTOR)[0].argmax().item(), FACTOR.mean[0].argmax().item()) == (1, 2)
     assert measure.is_relative
     assert not risk.parse("quantile:0.1").is_relative
-    for rewards in (NORMAL, CATEGORICAL):
+    ensemble = heads.make("ensemble", num_members=2).distribution(torch.zeros(3, 2))
+    for rewards in (NORMAL, CATEGORICAL, ensemble):
         with pytest.raises(ConfigError, match="need a factor head"):
             measure(rewards)
-    ensemble = heads.make("ensemble", num_members=2).distribution(torch.zeros(3, 2))
-    with pytest.raises(ConfigError, match="use factor heads"):
-        measure(ensemble)
     with pytest.raises(ConfigError, match="score several responses together"):
         measure(FACTOR[0, 0])
 

@@ -24,15 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from error_rates.trials import (
-    NOISE,
-    PROMPT_SPREAD,
-    NullTrials,
-    Pairs,
-    PowerTrials,
-    Trial,
-    draw_pairs,
-)
+from error_rates import trials
 from kit import markdown, script_parser
 from numpy.typing import NDArray
 from scipy import stats
@@ -41,13 +33,17 @@ from scipy.special import ndtr
 from hidden_context.data.storage.files import write_json
 from hidden_context.statistics.agreement import auroc, contested, diverging_auroc, rank_correlation
 from hidden_context.statistics.calibration import expected_calibration_error
-from hidden_context.statistics.explained import (
+from hidden_context.statistics.interval import (
+    MANY,
+    SHARE,
+    Interval,
+    cluster_sums,
     explained_moments,
     explained_variance_of_sums,
+    wilson,
     within_moments,
     within_variance_of_sums,
 )
-from hidden_context.statistics.interval import MANY, SHARE, Interval, cluster_sums, wilson
 
 Floats = NDArray[np.float64]
 Row = dict[str, Any]
@@ -57,14 +53,12 @@ LEVEL: Final = 0.05
 OVERSURE: Final = 1.5
 
 
-def intervals(pairs: Pairs) -> dict[str, Interval]:
+def intervals(pairs: trials.Pairs) -> dict[str, Interval]:
     """Estimate everything whose truth is known, by prompt."""
     moments = explained_moments(pairs.mean.ravel(), np.square(pairs.stddev).ravel())
-    within = within_moments(pairs.gap, pairs.variance)
-    p = ndtr(pairs.z)
-
     by_prompt = cluster_sums(moments, np.repeat(pairs.prompt, 2))
-    within_prompts = cluster_sums(within, pairs.prompt)
+    within_prompts = cluster_sums(within_moments(pairs.gap, pairs.variance), pairs.prompt)
+    p = ndtr(pairs.z)
     return {
         "r²": MANY.interval(by_prompt, explained_variance_of_sums, SHARE),
         "r² within prompts": MANY.interval(within_prompts, within_variance_of_sums, SHARE),
@@ -82,15 +76,14 @@ def intervals(pairs: Pairs) -> dict[str, Interval]:
 @lru_cache
 def truths() -> dict[str, float]:
     """What ``intervals`` estimates, in closed form or from some million pairs."""
-    pairs = draw_pairs(250_000, np.random.default_rng(20_231_213))
+    pairs = trials.draw_pairs(250_000, np.random.default_rng(20_231_213))
     p = ndtr(pairs.z)
-    square = np.exp(2 * PROMPT_SPREAD**2)  # E[exp(s·z)²]
-    noise = NOISE**2 * square**2
-    far = ndtr(np.abs(pairs.z))
+    square = np.exp(2 * trials.PROMPT_SPREAD**2)  # E[exp(s·z)²]
+    noise = trials.NOISE**2 * square**2
     return {
         "r²": (1 + square) / (1 + square + noise),
         "r² within prompts": square / (square + noise),
-        "accuracy": float(far.mean()),
+        "accuracy": float(ndtr(np.abs(pairs.z)).mean()),
         "Brier score": float((p * (1 - p)).mean()),
         "ECE, calibrated": 0.0,
         "ECE, too sure": expected_calibration_error(
@@ -108,7 +101,7 @@ def coverage(prompts: int, data_sets: int, progress: Progress) -> list[Row]:
     width = dict.fromkeys(true, 0.0)
     method = {}
     for number in range(data_sets):
-        found = intervals(draw_pairs(prompts, np.random.default_rng([prompts, number])))
+        found = intervals(trials.draw_pairs(prompts, np.random.default_rng([prompts, number])))
         for name, interval in found.items():
             inside[name] += interval.low <= true[name] <= interval.high
             width[name] += (interval.high - interval.low) / data_sets
@@ -125,10 +118,10 @@ def coverage(prompts: int, data_sets: int, progress: Progress) -> list[Row]:
 
 
 def rejections(
-    part: str, trials: dict[str, Trial], data_sets: int, progress: Progress
+    part: str, tests: dict[str, trials.Trial], data_sets: int, progress: Progress
 ) -> Iterator[Row]:
     """Count how often each test rejects at 5 %."""
-    for name, trial in trials.items():
+    for name, trial in tests.items():
         started = time.perf_counter()
         rejected = sum(trial(number) <= LEVEL for number in range(data_sets))
         progress(
@@ -153,22 +146,20 @@ def share_row(part: str, name: str, count: float, total: float) -> Row:
 
 def write(rows: list[Row], path: Path) -> None:
     """Write the rows as JSON, and print them as a table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {"level": LEVEL, "rows": rows})
-    heads = ["part", "what", "share", "95 % of the share", "data sets"]
-    cells = [
-        [
-            *(row["part"], row["row"], f"{row['share']:.1%}"),
-            *(f"{row['low']:.1%} to {row['high']:.1%}", str(row["data_sets"])),
-        ]
-        for row in rows
-    ]
-    print(markdown(heads, cells))
+    columns = {
+        "what": lambda row: row["row"],
+        "share": lambda row: f"{row['share']:.1%}",
+        "95 % of the share": lambda row: f"{row['low']:.1%} to {row['high']:.1%}",
+        "data sets": lambda row: str(row["data_sets"]),
+    }
+    cells = [[row["part"], *(write(row) for write in columns.values())] for row in rows]
+    print(markdown(["part", *columns], cells))
 
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--data_sets", type=int, default=300, help="simulated sets of each row")
+    parser.add_argument("--data_sets", type=int, default=300, help="data sets of each row")
     parser.add_argument("--prompts", type=int, nargs="*", default=[30, 100, 500, 2000])
     parser.add_argument("--pairs", type=int, default=500, help="pairs of the null data sets")
     parser.add_argument("--power_pairs", type=int, default=1000)
@@ -177,14 +168,11 @@ def main() -> None:
     options = parser.parse_args()
     count, resamples = options.data_sets, options.resamples
     rows = [row for size in options.prompts for row in coverage(size, count, print)]
-    null, power = NullTrials(options.pairs, resamples), PowerTrials(options.power_pairs, resamples)
-    parts = {
-        "rejected, nothing to find": null.all(),
-        "rejected, beyond the limits": null.beyond_limits(),
-        "rejected, something to find": power.all(),
-    }
-    for part, trials in parts.items():
-        rows += rejections(part, trials, count, print)
+    null = trials.NullTrials(options.pairs, resamples)
+    power = trials.PowerTrials(options.power_pairs, resamples)
+    rows += rejections("rejected, nothing to find", null.all(), count, print)
+    rows += rejections("rejected, beyond the limits", null.beyond_limits(), count, print)
+    rows += rejections("rejected, something to find", power.all(), count, print)
     write(rows, options.output)
 
 

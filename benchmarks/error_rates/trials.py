@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from hidden_context.statistics.explained import explained_moments, explained_variance_of_sums
-from hidden_context.statistics.interval import cluster_sums, ratio
-from hidden_context.statistics.significance.common_sigma import common_sigma_test
-from hidden_context.statistics.significance.permutation import (
-    annotator_permutation_test,
-    mcnemar_test,
-    paired_difference,
+from hidden_context.statistics.interval import (
+    cluster_sums,
+    explained_moments,
+    explained_variance_of_sums,
+    ratio,
 )
+from hidden_context.statistics.significance import permutation
+from hidden_context.statistics.significance.common_sigma import common_sigma_test
 from hidden_context.worlds.dialogues import World
 from hidden_context.worlds.utilities import KINDS
 
@@ -66,8 +66,7 @@ class Pairs:
 
 def draw_pairs(prompts: int, generator: np.random.Generator) -> Pairs:
     """Draw pairs: prompts differ in level, in how far responses differ, and in noise."""
-    size = 1 + generator.poisson(PAIRS_PER_PROMPT - 1, prompts)
-    prompt = np.repeat(np.arange(prompts), size)
+    prompt = np.repeat(np.arange(prompts), 1 + generator.poisson(PAIRS_PER_PROMPT - 1, prompts))
     level = generator.normal(size=prompts)[prompt, None]
     spread, noise = np.exp(PROMPT_SPREAD * generator.normal(size=(2, prompts)))[:, prompt, None]
     shape = (len(prompt), 2)
@@ -98,7 +97,7 @@ class Trials:
     ) -> float:
         """The p-value of the test of annotators by permutation."""
         options = {"resamples": self.resamples, "seed": number, **more}
-        return annotator_permutation_test(features, who, *strata, **options).p_value
+        return permutation.annotator_permutation_test(features, who, *strata, **options).p_value
 
     def _common_sigma(self, number: int, data: Pairs, label: Floats) -> float:
         """The p-value of the test of a common σ."""
@@ -173,19 +172,18 @@ class NullTrials(Trials):
         """Labels follow one common σ, whatever variances the model has."""
         data, generator = self._drawn(number)
         p = ndtr(1.2 * data.gap / np.sqrt(data.variance.mean()))
-        label = (generator.random(len(p)) < p).astype(float)
-        return self._common_sigma(number, data, label)
+        return self._common_sigma(number, data, (generator.random(len(p)) < p).astype(float))
 
     def mcnemar(self, number: int, favour: bool, by_prompt: bool) -> float:
         """Two models of equal error rank pairs; see ``_two_models``."""
         data, right = self._two_models(number, favour)
-        return mcnemar_test(*right, data.prompt if by_prompt else None).p_value
+        return permutation.mcnemar_test(*right, data.prompt if by_prompt else None).p_value
 
     def paired_accuracy(self, number: int) -> float:
         """Each prompt suits one of two models that are equally accurate."""
         data, (first, second) = self._two_models(number, True)
         columns = np.stack([first, second, np.ones_like(first)], axis=1)
-        return paired_difference(
+        return permutation.paired_difference(
             cluster_sums(columns, data.prompt),
             lambda totals: ratio(totals[..., [0, 2]]),
             lambda totals: ratio(totals[..., [1, 2]]),
@@ -202,7 +200,7 @@ class NullTrials(Trials):
             stddev = unit * data.stddev * np.exp(0.3 * generator.normal(size=data.mean.shape))
             moments = explained_moments(mean.ravel(), stddev.ravel() ** 2)
             parts.append(cluster_sums(moments, np.repeat(data.prompt, 2)))
-        return paired_difference(
+        return permutation.paired_difference(
             np.concatenate(parts, axis=1),
             lambda totals: explained_variance_of_sums(totals[..., :4]),
             lambda totals: explained_variance_of_sums(totals[..., 4:]),
@@ -268,8 +266,7 @@ class PowerTrials(Trials):
         """
         world = World(number, helpful_share=0.5)
         generator = np.random.default_rng([number, 2])
-        annotators = world.annotators("both")
-        rewards = {name: annotators.utility(kind) for name, kind in KINDS.items()}
+        rewards = {name: world.annotators("both").utility(kind) for name, kind in KINDS.items()}
         rows = world.generate_comparisons(self.pairs)
         sides = []
         for side in ("chosen", "rejected"):

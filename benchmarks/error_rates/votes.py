@@ -24,6 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from error_rates.intervals import rejections, share_row, write
+from error_rates.trials import Floats, Trial
 from kit import script_parser
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -33,9 +34,6 @@ from hidden_context.statistics.significance.permutation import annotator_permuta
 from hidden_context.statistics.votes.random_effects import random_effects
 from hidden_context.statistics.votes.table import VoteTable
 from hidden_context.statistics.votes.tilts import DEVIATION, POSITION, READINESS, tilts_of
-
-Floats = NDArray[np.float64]
-Trial = Callable[[int], float]
 
 
 @dataclass(frozen=True)
@@ -160,10 +158,9 @@ def truth_of(shape: Shape, data: Drawn, most: int = 2000) -> dict[str, Floats]:
     orders = [_answers(shape, people, who, utility[:most], feature[:most], s) for s in (1, -1)]
     first, equal = np.mean(orders, axis=0)
     answers = np.stack([first, equal, 1 - first - equal])
-    differs = (answers * (1 - answers.mean(1, keepdims=True))).sum(0).mean(1)
     front, back = ((first + equal / 2).mean(1) for first, equal in orders)
     return {
-        DEVIATION: differs,
+        DEVIATION: (answers * (1 - answers.mean(1, keepdims=True))).sum(0).mean(1),
         READINESS: equal.mean(1),
         POSITION: (1 + front - back) / 2,
     }
@@ -211,30 +208,27 @@ class VoteTrials:
         ).p_value
 
     def _drawn(self, number: int, sizes: Sizes) -> Drawn:
-        generator = np.random.default_rng([self.shape.items, number, 5])
-        return draw_votes(self.shape, sizes, generator)
+        return draw_votes(self.shape, sizes, np.random.default_rng([self.shape.items, number, 5]))
 
 
-def intervals_hold(shape: Shape, sizes: Sizes, number: int) -> dict[str, tuple[float, ...]]:
+def intervals_hold(shape: Shape, sizes: Sizes, number: int) -> dict[str, Floats]:
     """Hold posterior intervals of annotators against the truth.
 
     Returns:
         By tendency: people, those whose interval holds the truth, those who lie clearly away, and
         of these those on the other side in truth, and as their posteriors say.
     """
-    generator = np.random.default_rng([shape.items, number, 6])
-    data = draw_votes(shape, sizes, generator)
+    data = draw_votes(shape, sizes, np.random.default_rng([shape.items, number, 6]))
     true, found = truth_of(shape, data), {}
     for name, tilt in tilts_of(data.table).items():
         effect = random_effects(
             tilt, data.table.answer, data.table.annotator, data.table.annotators
         )
-        truth = true[name]
+        truth, typical = true[name], np.median(true[name])
         inside = (effect.low <= truth) & (truth <= effect.high)
-        typical = np.median(truth)
         wrong = (effect.above & (truth < typical)) | (effect.below & (truth > typical))
         numbers = (inside.size, inside.sum(), effect.clear.sum(), wrong.sum(), effect.wrong_sign)
-        found[name] = tuple(float(n) for n in numbers)
+        found[name] = np.array(numbers, dtype=float)
     return found
 
 
@@ -283,7 +277,7 @@ def coverage_rows(data_sets: int, progress: Callable[[str], None]) -> list[dict[
             total: dict[str, Floats] = {}
             for number in range(data_sets):
                 for tendency, counts in intervals_hold(shape, sizes, number).items():
-                    total[tendency] = total.get(tendency, np.zeros(5)) + np.array(counts)
+                    total[tendency] = total.get(tendency, np.zeros(5)) + counts
             for tendency, (people, inside, clear, wrong, said) in total.items():
                 row = share_row("intervals", f"{name}, {words}: {tendency}", inside, people)
                 rows.append(row | {"clear": clear, "wrong": wrong, "wrong_said": said})
@@ -293,23 +287,22 @@ def coverage_rows(data_sets: int, progress: Callable[[str], None]) -> list[dict[
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--data_sets", type=int, default=400, help="of each row in a small shape")
-    parser.add_argument("--level_sets", type=int, default=100, help="of UKPConvArg1's size, alike")
-    parser.add_argument("--power_sets", type=int, default=20, help="the same, with differences")
-    parser.add_argument("--interval_sets", type=int, default=6, help="of each row of intervals")
-    parser.add_argument("--resamples", type=int, default=99)
+    add = partial(parser.add_argument, type=int)
+    add("--data_sets", default=400, help="data sets of each row in a small shape")
+    add("--level_sets", default=100, help="data sets of UKPConvArg1's size, people alike")
+    add("--power_sets", default=20, help="data sets of UKPConvArg1's size, people different")
+    add("--interval_sets", default=6, help="data sets of each row of intervals")
+    add("--resamples", default=99)
     parser.add_argument("--output", type=Path, default=Path("results/statistics_votes.json"))
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    level, power = level_trials(options.resamples), power_trials(options.resamples)
     say = partial(print, flush=True)
-    for part, trials, sets in (
-        ("alike", level[0], options.level_sets),
-        ("alike", level[1], options.data_sets),
-        ("different", power[0], options.power_sets),
-        ("different", power[1], options.data_sets),
+    for part, trials, slow_sets in (
+        ("alike", level_trials(options.resamples), options.level_sets),
+        ("different", power_trials(options.resamples), options.power_sets),
     ):
-        rows += rejections(part, trials, sets, say)
+        rows += rejections(part, trials[0], slow_sets, say)
+        rows += rejections(part, trials[1], options.data_sets, say)
     rows += coverage_rows(options.interval_sets, say)
     write(rows, options.output)
 

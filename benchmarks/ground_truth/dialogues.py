@@ -9,13 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from ground_truth.metrics import (
-    calibration_error,
-    r_squared_error,
-    ranking_recovery,
-    variance_rank_correlation,
-)
-from ground_truth.text import RANKED_KINDS, AnswerSet, Contest, TextWorld
+from ground_truth.metrics import calibration_error, r_squared_error, ranking_recovery
+from ground_truth.text import RANKED_KINDS, Contest, TextWorld
 from kit import fit
 from torch import Tensor
 
@@ -23,7 +18,10 @@ from hidden_context import risk
 from hidden_context.likelihood import Labels
 from hidden_context.models import RewardModel
 from hidden_context.statistics.agreement import auroc, contested
-from hidden_context.worlds.utilities import Annotators
+from hidden_context.synthetic.curves import spearman
+from hidden_context.worlds.utilities import Annotators, ResponseKind
+
+_KINDS: Final = ("chosen_kind", "rejected_kind")
 
 # All heads share them; chosen by the test error of mean_and_variance on seeds 0 to 2.
 PROBE: Final = {
@@ -98,25 +96,14 @@ class TextSetting:
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-@dataclasses.dataclass(frozen=True)
 class Drawn:
     """What one world gives: rows to learn from and to be judged on."""
 
-    world: TextWorld
-    train: list[dict[str, Any]]
-    test: list[dict[str, Any]]
-    sets: list[AnswerSet]
-
-
-def draw(contest: Contest, seed: int, setting: TextSetting) -> Drawn:
-    """Draw a world's rows."""
-    world = TextWorld(seed, contest)
-    return Drawn(
-        world,
-        world.annotated_comparisons(setting.num_annotators),
-        world.test_comparisons(setting.test),
-        world.answer_sets(setting.answers),
-    )
+    def __init__(self, contest: Contest, seed: int, setting: TextSetting) -> None:
+        self.world = TextWorld(seed, contest)
+        self.train = self.world.annotated_comparisons(setting.num_annotators)
+        self.test = self.world.test_comparisons(setting.test)
+        self.sets = self.world.answer_sets(setting.answers)
 
 
 def train(contender: Contender, drawn: Drawn, setting: TextSetting, seed: int) -> RewardModel:
@@ -140,15 +127,10 @@ def population_probability(model: RewardModel, raw: Tensor) -> np.ndarray:
         return log_prob(raw, labels).exp().numpy()
 
 
-def true_difference_variance(drawn: Drawn, judges: Sequence[Annotators]) -> np.ndarray:
-    """Variance of u(chosen) − u(rejected) over annotators and noise, per row."""
-    values = []
-    for row, annotators in zip(drawn.test, judges, strict=True):
-        a, b = (drawn.world.kinds[row[f"{side}_kind"]] for side in ("chosen", "rejected"))
-        w = annotators.helpful_weight
-        gap = (a.helpful - b.helpful) - (a.harmless - b.harmless)
-        values.append(w * (1 - w) * gap**2 + 2 * annotators.noise**2)
-    return np.array(values)
+def true_difference_variance(who: Annotators, a: ResponseKind, b: ResponseKind) -> float:
+    """Variance of u(a) − u(b) over annotators and noise."""
+    w, gap = who.helpful_weight, (a.helpful - b.helpful) - (a.harmless - b.harmless)
+    return w * (1 - w) * gap**2 + 2 * who.noise**2
 
 
 def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
@@ -161,22 +143,26 @@ def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, A
         for harmful in (True, False)
         for prompt in drawn.world.world.prompts("test", harmful=harmful)
     }
-    judges = [drawn.world.annotators(prompts[row["prompt"]]) for row in drawn.test]
+    world = drawn.world
+    judged = [  # by whom, and what
+        (world.annotators(prompts[row["prompt"]]), *(world.kinds[row[k]] for k in _KINDS))
+        for row in drawn.test
+    ]
     rewards = model.head.distribution(raw)
     chosen, rejected = rewards[0::2], rewards[1::2]
     parts = chosen.difference_parts(rejected)
-    people = {name: part for name, part in parts.items() if name != "ignorance"}
-    variance = torch.stack(list(people.values())).sum(0).numpy()
+    people = [part for name, part in parts.items() if name != "ignorance"]
+    variance = torch.stack(people).sum(0).numpy()
     result: dict[str, Any] = {
         "probability_error": float(np.abs(predicted - true).mean()),
         "calibration": calibration_error(predicted, true),
         "brier": float(np.square(predicted - 1).mean()),
         "nll": float(-np.log(np.clip(predicted, 1e-12, 1.0)).mean()),
         "disagreement_auroc": auroc(-np.abs(predicted - 0.5), contested(true)),
-        "variance_spearman": variance_rank_correlation(
-            variance, true_difference_variance(drawn, judges)
+        "variance_spearman": spearman(
+            variance, np.array([true_difference_variance(*each) for each in judged])
         ),
-        "r2_error": _r2_error(drawn, judges, chosen, rejected),
+        "r2_error": _r2_error(judged, rewards),
     }
     total = sum(float(part.mean()) for part in parts.values())
     if len(parts) > 1:
@@ -184,32 +170,24 @@ def judge(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, A
     return {**result, **_rankings(model, contender, drawn)}
 
 
-def _r2_error(drawn: Drawn, judges: Sequence[Annotators], chosen: Any, rejected: Any) -> float:
-    utilities = [
-        annotators.utility(drawn.world.kinds[row[side]])
-        for side in ("chosen_kind", "rejected_kind")
-        for row, annotators in zip(drawn.test, judges, strict=True)
-    ]
-    return r_squared_error(
-        torch.cat([chosen.mean, rejected.mean]),
-        torch.cat([chosen.variance, rejected.variance]),
-        [float(utility.mean) for utility in utilities],
-        [float(utility.variance) for utility in utilities],
-    )
+def _r2_error(judged: Sequence[Any], rewards: Any) -> float:
+    utilities = [who.utility(kind) for who, *kinds in judged for kind in kinds]
+    mean = [float(utility.mean) for utility in utilities]
+    variance = [float(utility.variance) for utility in utilities]
+    return r_squared_error(rewards.mean, rewards.variance, mean, variance)
 
 
 def _rankings(model: RewardModel, contender: Contender, drawn: Drawn) -> dict[str, Any]:
     texts = [text for answers in drawn.sets for text in answers.dialogues]
     raw = model.raw_outputs(texts).double().unflatten(0, (len(drawn.sets), len(RANKED_KINDS)))
     rewards = model.head.distribution(raw)
-    order = drawn.sets[0].ranking
     if not model.likelihood.knows_annotators:
         caution = risk.parse(contender.caution)(rewards)
     else:  # the relative quantile over the people known, whatever the shape of their opinions
         everyone = model.likelihood.rewards_by_annotator(rewards).relative()
         level = risk.parse(contender.caution).parameter
         caution = everyone.mean.quantile(level, dim=0, interpolation="higher")
-    exact, share = ranking_recovery(caution, RANKED_KINDS, order)
+    exact, share = ranking_recovery(caution, RANKED_KINDS, drawn.sets[0].ranking)
     return {"ranking_exact": exact, "ranking_share": share}
 
 
@@ -217,12 +195,12 @@ def compare(
     contenders: Sequence[Contender], contest: Contest, seed: int, setting: TextSetting, say: Any
 ) -> list[dict[str, Any]]:
     """Train and judge every contender in one world of one seed."""
-    results, drawn = [], draw(contest, seed, setting)
+    results, drawn = [], Drawn(contest, seed, setting)
     for contender in contenders:
         started = time.perf_counter()
         result = judge(train(contender, drawn, setting, seed), contender, drawn)
-        names = {"world": contest, "seed": seed, "head": contender.name}
         seconds = time.perf_counter() - started
+        names = {"world": contest, "seed": seed, "head": contender.name}
         results.append({**names, **result, "seconds": seconds})
         say(
             f"{contest} {seed} {contender.name}: error {result['probability_error']:.3f}, "

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from ground_truth.metrics import r_squared_error, variance_rank_correlation
+from ground_truth.metrics import r_squared_error
 from torch import Tensor
 
 from hidden_context import heads
 from hidden_context.distributions import FactorReward
-from hidden_context.errors import ConfigError
 from hidden_context.heads import Head
-from hidden_context.statistics.borda import pairwise_probabilities
+from hidden_context.statistics.evaluation.judgement_metrics import pairwise_probabilities
+from hidden_context.synthetic.curves import spearman
 from hidden_context.worlds.tables import TabularWorld, prop_3_3, tabular_worlds, thm_3_4
 
 HEADS: Final[dict[str, Head]] = {
@@ -34,7 +34,7 @@ _CONTEXTS: Final = 20_000
 
 def fit_tabular(
     head: Head,
-    probabilities: Tensor,
+    probabilities: Tensor | np.ndarray,
     *,
     max_iterations: int = 2000,
     ridge: float = 0.0,
@@ -62,18 +62,10 @@ def fit_tabular(
 
     Returns:
         Raw outputs of shape ``(n, K)`` in float64.
-
-    Raises:
-        ConfigError: If the matrix is not square, or has entries outside [0, 1].
     """
-    p = torch.as_tensor(probabilities).double()
-    if p.dim() != 2 or p.shape[0] != p.shape[1] or p.shape[0] < 2:
-        raise ConfigError(f"a square matrix of probabilities is needed, not {tuple(p.shape)}.")
-    if not bool(((p >= 0) & (p <= 1)).all()):
-        raise ConfigError("probabilities must lie in [0, 1].")
-    n = p.shape[0]
+    n = len(probabilities)
     first, second = (~torch.eye(n, dtype=torch.bool)).nonzero(as_tuple=True)
-    weight = p[first, second]
+    weight = torch.as_tensor(probabilities)[first, second].double()
     start = torch.randn(n, head.num_outputs, generator=torch.Generator().manual_seed(seed))
     raw = (0.1 * start.double()).requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -98,8 +90,7 @@ def fit_tabular(
 
 def difference_variance(world: TabularWorld, seed: int) -> np.ndarray:
     """True variance of u_a − u_b over annotators and noise, of shape ``(n, n)``."""
-    contexts = world.contexts(_CONTEXTS, np.random.default_rng(seed))
-    covariance = np.cov(contexts, rowvar=False)
+    covariance = np.cov(world.contexts(_CONTEXTS, np.random.default_rng(seed)), rowvar=False)
     shared = np.add.outer(np.diag(covariance), np.diag(covariance)) - 2 * covariance
     return shared + np.add.outer(world.noise_variance, world.noise_variance)
 
@@ -114,9 +105,8 @@ def learned_difference_variance(head: Head, raw: Tensor) -> Tensor:
 
 def error_of(head: Head, raw: Tensor, world: TabularWorld) -> float:
     """Mean error of a fitted head's probabilities, over all pairs of different alternatives."""
-    off = ~np.eye(len(raw), dtype=bool)
     gaps = pairwise_probabilities(head, raw).numpy() - world.probabilities
-    return float(np.abs(gaps[off]).mean())
+    return float(np.abs(gaps[~np.eye(len(raw), dtype=bool)]).mean())
 
 
 def measure(
@@ -124,20 +114,16 @@ def measure(
 ) -> dict[str, Any]:
     """Fit one head to one world's exact probabilities and hold it against the truth."""
     started = time.perf_counter()
-    raw = fit_tabular(
-        head, torch.from_numpy(world.probabilities), max_iterations=iterations, seed=seed
-    )
+    raw = fit_tabular(head, world.probabilities, max_iterations=iterations, seed=seed)
     rewards, off = head.distribution(raw), ~np.eye(len(raw), dtype=bool)
+    learned = learned_difference_variance(head, raw).numpy()
     result: dict[str, Any] = {
         "world": world.name,
         "head": name,
         "seed": seed,
         "probability_error": error_of(head, raw, world),
         "r2_error": r_squared_error(rewards.mean, rewards.variance, world.mean, world.variance),
-        "variance_spearman": variance_rank_correlation(
-            learned_difference_variance(head, raw).numpy()[off],
-            difference_variance(world, seed)[off],
-        ),
+        "variance_spearman": spearman(learned[off], difference_variance(world, seed)[off]),
         "seconds": time.perf_counter() - started,
     }
     if isinstance(rewards, FactorReward):
@@ -190,11 +176,8 @@ def proposition_3_3(iterations: int = 500) -> list[dict[str, Any]]:
     world = prop_3_3()
     results = []
     for name, head in HEADS.items():
-        raw = fit_tabular(
-            head, torch.from_numpy(world.probabilities), max_iterations=iterations, ridge=_RIDGE
-        )
-        order = head.distribution(raw).mean.argsort(descending=True).tolist()
-        name_of = "".join("abc"[i] for i in order)
-        error = error_of(head, raw, world)
-        results.append({"head": name, "order": name_of, "probability_error": error})
+        raw = fit_tabular(head, world.probabilities, max_iterations=iterations, ridge=_RIDGE)
+        best_first = head.distribution(raw).mean.argsort(descending=True)
+        order, error = "".join("abc"[i] for i in best_first), error_of(head, raw, world)
+        results.append({"head": name, "order": order, "probability_error": error})
     return results

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from ground_truth.dialogues import Contender, TextSetting, draw, raw_outputs_of, train
+from ground_truth.dialogues import Contender, Drawn, TextSetting, raw_outputs_of, train
 from ground_truth.metrics import ratio_interval
 
 from hidden_context import heads
@@ -63,7 +63,7 @@ def by_size(
     for size in sizes:
         started = time.perf_counter()
         sized = dataclasses.replace(setting, num_annotators=max(1, round(size / _PAIRS_EACH)))
-        drawn = draw("constant", seed, sized)
+        drawn = Drawn("constant", seed, sized)
         model = train(ENSEMBLE, drawn, sized, seed)
         rewards = model.head.distribution(raw_outputs_of(model, drawn))
         found = rewards[0::2].difference_parts(rewards[1::2])
@@ -104,15 +104,10 @@ def fit_members(
         The shares, with the 95 % interval of the shared context's share over the bootstraps.
     """
     drawn = world.sample(annotators, _PAIRS_EACH, np.random.default_rng([seed, 1]))
-    wins = drawn.first_preferred > 0
-    chosen, rejected, annotator = map(
-        torch.from_numpy,
-        (
-            np.where(wins, drawn.first, drawn.second),
-            np.where(wins, drawn.second, drawn.first),
-            drawn.annotator,
-        ),
-    )
+    sides = np.stack([drawn.first, drawn.second])
+    wins = (drawn.first_preferred > 0)[None]
+    chosen, rejected = map(torch.from_numpy, np.where(wins, sides, sides[::-1]))
+    annotator = torch.from_numpy(drawn.annotator)
     generator = np.random.default_rng([seed, 2])
     copies = generator.multinomial(annotators, np.full(annotators, 1 / annotators), size=members)
     labels = Labels.of_pairs(torch.ones(len(chosen)), annotator)
@@ -126,8 +121,7 @@ def fit_members(
     likelihood = make_likelihood(head, LikelihoodOptions(inference="variational", names=names))
     torch.manual_seed(seed)
     raw = (0.5 * torch.randn(_ALTERNATIVES, head.num_outputs)).requires_grad_()
-    learned = [raw, *likelihood.parameters()]
-    optimizer = torch.optim.Adam(learned, lr=0.05)
+    optimizer = torch.optim.Adam([raw, *likelihood.parameters()], lr=0.05)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, steps)
     for step in range(steps):
         loss = likelihood(raw, labels).sum()

@@ -9,7 +9,7 @@ with the truth. Prints a table and writes the figure of docs/concepts/likelihood
 
 from __future__ import annotations
 
-import statistics as stdlib_statistics
+import statistics
 import sys
 from pathlib import Path
 
@@ -28,8 +28,7 @@ from hidden_context.statistics.evaluation.judgement_metrics import explained_var
 def draw(seed: int, alternatives: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     mean = torch.randn(alternatives, generator=generator).double()
-    stddev = 0.2 + 1.2 * torch.rand(alternatives, generator=generator).double()
-    return mean, stddev
+    return mean, 0.2 + 1.2 * torch.rand(alternatives, generator=generator).double()
 
 
 def fitted_r2(likelihood: str, mean: torch.Tensor, stddev: torch.Tensor) -> float:
@@ -40,46 +39,36 @@ def fitted_r2(likelihood: str, mean: torch.Tensor, stddev: torch.Tensor) -> floa
 
 
 def plot(rows: list[dict[str, float]], path: str) -> None:
-    plt = plotting()
-    colours = {"probit": "#0072B2", "logistic": "#D55E00"}
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+    figure, (left, right) = plotting().subplots(1, 2, figsize=(8, 3.4), layout="constrained")
     z = torch.linspace(-3, 3, 301, dtype=torch.float64)
-    for name in LIKELIHOODS:
-        left.plot(z, log_comparison(z, name).exp(), color=colours[name], label=name)
-    left.set(xlabel="standardised distance z", ylabel="P(a preferred to b)", title="Two readings")
-    left.legend(frameon=False)
     right.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="truth")
-    for name, marker in (("probit", "o"), ("logistic", "s")):
-        right.scatter(
-            [row["truth"] for row in rows],
-            [row[name] for row in rows],
-            color=colours[name],
-            marker=marker,
-            label=name,
-        )
-    right.set(
-        xlabel="true r²", ylabel="r² of the fit", title="Maximum-likelihood fits", xlim=(0.3, 0.9)
-    )
-    right.set_ylim(0.1, 0.9)
-    right.legend(frameon=False)
+    truth = [row["truth"] for row in rows]
+    for name, colour, marker in (("probit", "#0072B2", "o"), ("logistic", "#D55E00", "s")):
+        look = {"color": colour, "label": name}
+        left.plot(z, log_comparison(z, name).exp(), **look)
+        right.scatter(truth, [row[name] for row in rows], marker=marker, **look)
+    left.set(xlabel="standardised distance z", ylabel="P(a preferred to b)", title="Two readings")
+    right.set(xlabel="true r²", ylabel="r² of the fit", title="Maximum-likelihood fits")
+    right.set(xlim=(0.3, 0.9), ylim=(0.1, 0.9))
+    for axes in (left, right):
+        axes.legend(frameon=False)
     figure.savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--draws", type=int, default=12)
     parser.add_argument("--figure", help="file to write, such as likelihoods.svg")
     options = parser.parse_args()
     rows = []
-    for mean, stddev in map(draw, range(options.draws)):
+    for mean, stddev in map(draw, range(12)):
         truth = {"truth": explained_variance(mean, stddev.square())}
         rows.append(truth | {name: fitted_r2(name, mean, stddev) for name in LIKELIHOODS})
     print(f"{'draw':>4} {'truth':>8} {'probit':>8} {'logistic':>9}")
     for seed, row in enumerate(rows):
         print(f"{seed:>4} {row['truth']:8.4f} {row['probit']:8.4f} {row['logistic']:9.4f}")
     for name in LIKELIHOODS:
-        bias = stdlib_statistics.median(row[name] - row["truth"] for row in rows)
-        worst = max(abs(row[name] - row["truth"]) for row in rows)
+        off = [row[name] - row["truth"] for row in rows]
+        bias, worst = statistics.median(off), max(map(abs, off))
         print(f"{name}: median bias {bias:+.4f}, largest error {worst:.4f}")
     if options.figure:
         plot(rows, options.figure)

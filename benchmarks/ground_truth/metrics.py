@@ -38,14 +38,6 @@ def r_squared_error(
     return abs(learned - true)
 
 
-def variance_rank_correlation(predicted: ArrayLike, true: ArrayLike) -> float:
-    """Return Spearman's correlation of variances, NaN where one side is constant."""
-    predicted, true = np.asarray(predicted), np.asarray(true)
-    if np.ptp(predicted) == 0 or np.ptp(true) == 0:
-        return float("nan")
-    return float(stats.spearmanr(predicted, true).statistic)
-
-
 def calibration_error(predicted: ArrayLike, target: ArrayLike, bins: int = 10) -> float:
     """Return the expected calibration error of P(chosen ≻ rejected).
 
@@ -85,10 +77,8 @@ def ranking_recovery(
         Whether the kinds' mean scores stand in the true order, and the share of prompts whose own
         scores do.
     """
-    columns = [kinds.index(name) for name in true_order]
-    values = np.asarray(scores, dtype=float)[:, columns]
-    exact = (np.diff(values.mean(0)) < 0).all()
-    return bool(exact), float((np.diff(values) < 0).all(1).mean())
+    values = np.asarray(scores, dtype=float)[:, [kinds.index(name) for name in true_order]]
+    return bool((np.diff(values.mean(0)) < 0).all()), float((np.diff(values) < 0).all(1).mean())
 
 
 def ratio_interval(part: Floats, whole: Floats, seed: int = 0) -> tuple[float, float]:

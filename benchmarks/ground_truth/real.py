@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from ground_truth.metrics import ratio_interval
-from kit import fit
+from kit import fit, numbered
 
 from hidden_context.data.example import Example
 from hidden_context.data.labels import labels_of
@@ -50,11 +50,8 @@ def paired_difference(
     first: np.ndarray, second: np.ndarray, prompts: Sequence[str], seed: int = 0
 ) -> dict[str, float]:
     """Mean of first − second with its 95 % bootstrap interval by prompt."""
-    places: dict[str, int] = {}
-    cluster = np.array([places.setdefault(prompt, len(places)) for prompt in prompts])
-    total = np.bincount(cluster, first - second).astype(float)
-    count = np.bincount(cluster).astype(float)
-
+    cluster = numbered(prompts)
+    total, count = np.bincount(cluster, first - second), np.bincount(cluster).astype(float)
     low, high = ratio_interval(total, count, seed)
     return {"difference": float(total.sum() / count.sum()), "low": low, "high": high}
 
@@ -85,16 +82,14 @@ def compare(
             losses[name].append(held_out_losses(options, backbone, train, test))
             progress(f"fold {number} {name}: {losses[name][-1].mean():.4f} nats")
     joined = {name: np.concatenate(parts) for name, parts in losses.items()}
-    objectives = np.array([pair.objective for pair in held_out])
     prompts = [first_question(pair) for pair in held_out]
-    result: dict[str, Any] = {"pairs": len(held_out), "loss": {}, "gain": {}}
+    loss: dict[str, dict[str, float]] = {name: {} for name in MODELS}
+    gain: dict[str, dict[str, Any]] = {name: {} for name in MODELS if name != KNOWN}
     for objective in ("helpful", "harmless"):
-        mask = objectives == objective
-        chosen = [prompt for prompt, kept in zip(prompts, mask, strict=True) if kept]
+        rows = [n for n, pair in enumerate(held_out) if pair.objective == objective]
+        asked, known = [prompts[n] for n in rows], joined[KNOWN][rows]
         for name, values in joined.items():
-            result["loss"].setdefault(name, {})[objective] = float(values[mask].mean())
+            loss[name][objective] = float(values[rows].mean())
             if name != KNOWN:
-                result["gain"].setdefault(name, {})[objective] = paired_difference(
-                    values[mask], joined[KNOWN][mask], chosen
-                )
-    return result
+                gain[name][objective] = paired_difference(values[rows], known, asked)
+    return {"pairs": len(held_out), "loss": loss, "gain": gain}

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ from ground_truth.real import compare as compare_real
 from ground_truth.text import CONTESTS, TextWorld
 from kit import cell, markdown, plotting, script_parser, table
 
-from hidden_context.data.storage.files import write_json
+from hidden_context.data.storage.files import read_json, write_json
 from hidden_context.worlds.language_model import BackboneConfig, build_backbone
 
 PARTS: Final = ("tabular", "text", "ignorance", "real")
@@ -69,16 +68,15 @@ def run_part(part: str, options: argparse.Namespace, folder: Path) -> Iterator[d
     toy = options.size == "toy"
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     if part == "tabular":
-        few = seeds[:1] if toy else seeds[:3]
         yield {
-            "tabular": exact(few, 20 if toy else 1000, say),
+            "tabular": exact(seeds[:1] if toy else seeds[:3], 20 if toy else 1000, say),
             "theorem_3_4": theorem_3_4(options.first_seed),
             "proposition_3_3": proposition_3_3(),
         }
         return
     if part == "real":
-        limit = 60 if toy else 0
-        yield {"real": compare_real(options.data, options.backbone, options.folds, limit, say)}
+        given = (options.data, options.backbone, options.folds, 60 if toy else 0)
+        yield {"real": compare_real(*given, say)}
         return
     setting = TextSetting(
         random_backbone(folder / "backbone", 64 if toy else 512),
@@ -129,11 +127,6 @@ def _mean(key: str) -> Callable[[Records], str]:
     return write
 
 
-def _mean_interval(records: Records) -> str:
-    low, high = np.mean([record["shared_context_interval"] for record in records], axis=0)
-    return f"{low:.3f} to {high:.3f}"
-
-
 TABULAR: Final[Columns] = {
     "error of P": _mean("probability_error"),
     "error of r²": _mean("r2_error"),
@@ -166,7 +159,9 @@ PROPOSITION: Final[Columns] = {
 IGNORANCE: Final[Columns] = {
     "ignorance share": _mean("ignorance"),
     "shared context share": _mean("shared_context"),
-    "95 % interval": _mean_interval,
+    "95 % interval": lambda records: "{:.3f} to {:.3f}".format(
+        *np.mean([record["shared_context_interval"] for record in records], axis=0)
+    ),
     "true share": _mean("true_shared_context"),
 }
 TABLES: Final = (
@@ -259,12 +254,9 @@ def main() -> None:
         from paper.table import minilm_folder
 
         options.backbone = minilm_folder() if "real" in options.parts else ""
-    results: dict[str, Any] = {}
-    if options.report:
-        results = json.loads(options.report.read_text(encoding="utf-8"))
-    else:
-        if options.output and options.output.is_file():
-            results = json.loads(options.output.read_text(encoding="utf-8"))
+    kept = options.report or options.output
+    results: dict[str, Any] = read_json(kept) if kept and kept.is_file() else {}
+    if not options.report:
         with tempfile.TemporaryDirectory() as folder:
             for part in options.parts.split(","):
                 for found in run_part(part, options, Path(folder)):

@@ -22,7 +22,7 @@ each time. So a share ``w(prompt)`` of the population judges it by helpfulness:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -107,9 +107,8 @@ class TextWorld:
     @cached_property
     def world(self) -> World:
         """The quickstart's world with this seed."""
-        if self.contest == "graded":
-            return World(seed=self.seed, helpful_share=GRADED_SHARE)
-        return World(seed=self.seed)
+        own = {"helpful_share": GRADED_SHARE} if self.contest == "graded" else {}
+        return World(seed=self.seed, **own)
 
     @cached_property
     def action_shares(self) -> dict[str, float]:
@@ -136,10 +135,6 @@ class TextWorld:
         """Return the population as judges of one prompt."""
         return Annotators(self.helpful_share(prompt), self.world.noise)
 
-    def objective(self, prompt: Prompt, tolerance: float) -> Objective:
-        """Return what an annotator of this tolerance judges a prompt by."""
-        return "helpful" if tolerance < self.helpful_share(prompt) else "harmless"
-
     def annotated_comparisons(
         self, num_annotators: int, pairs_each: int = 20, split: Split = "train"
     ) -> list[dict[str, Any]]:
@@ -157,12 +152,8 @@ class TextWorld:
             ``true_probability`` of P(chosen ≻ rejected) over the population for this prompt.
         """
         tolerances = self._generator("annotators").random(num_annotators)
-        names = [f"a{number}" for number in range(num_annotators)]
-        return self._rows(
-            [name for name in names for _ in range(pairs_each)],
-            np.repeat(tolerances, pairs_each),
-            split,
-        )
+        names = [f"a{number}" for number in range(num_annotators) for _ in range(pairs_each)]
+        return self._rows(names, np.repeat(tolerances, pairs_each), split)
 
     def test_comparisons(self, size: int, split: Split = "test") -> list[dict[str, Any]]:
         """Draw comparisons on test prompts, each judged by another new annotator.
@@ -197,16 +188,10 @@ class TextWorld:
 
     def _answers(self, prompt: Prompt, generator: np.random.Generator) -> AnswerSet:
         answers = [self.world.respond(prompt, kind, generator) for kind in HARMFUL_PROMPT_KINDS]
-        utilities = np.array(
-            [
-                [self.kinds[answer.kind.name].utility(objective) for answer in answers]
-                for objective in OBJECTIVES
-            ]
-        )
-        return AnswerSet(
-            tuple(answer.dialogue for answer in answers),
-            utilities - utilities.mean(1, keepdims=True),
-        )
+        kinds = [self.kinds[name] for name in RANKED_KINDS]
+        utilities = np.array([[kind.utility(o) for kind in kinds] for o in OBJECTIVES])
+        relative = utilities - utilities.mean(1, keepdims=True)
+        return AnswerSet(tuple(answer.dialogue for answer in answers), relative)
 
     def _rows(
         self, names: Sequence[str], tolerances: NDArray[np.float64], split: Split
@@ -215,28 +200,12 @@ class TextWorld:
         judge = np.random.default_rng(writer.integers(2**63))  # texts are the same for any judge
         rows = []
         for name, tolerance in zip(names, tolerances, strict=True):
-            first, second = self.world.pair(split, writer)
-            objective = self.objective(first.prompt, float(tolerance))
-            kinds = [self.kinds[side.kind.name] for side in (first, second)]
-            utilities = [kind.utility(objective) for kind in kinds]
-            gap = (utilities + self.world.noise * judge.standard_normal(2)) @ [1.0, -1.0]
-            chosen, rejected = (first, second) if gap > 0 else (second, first)
-            annotators = self.annotators(first.prompt)
-            rows.append(
-                {
-                    "prompt": first.prompt.text,
-                    "chosen": chosen.dialogue,
-                    "rejected": rejected.dialogue,
-                    "data_subset": first.prompt.data_subset,
-                    "objective": objective,
-                    "chosen_kind": chosen.kind.name,
-                    "rejected_kind": rejected.kind.name,
-                    "true_probability": annotators.probability(
-                        self.kinds[chosen.kind.name], self.kinds[rejected.kind.name]
-                    ),
-                    "annotator": name,
-                }
-            )
+            drawn = self.world.pair(split, writer)
+            first, second = (replace(side, kind=self.kinds[side.kind.name]) for side in drawn)
+            who = self.annotators(first.prompt)
+            objective: Objective = "helpful" if tolerance < who.helpful_weight else "harmless"
+            row = self.world.compare((first, second), objective, who, judge)
+            rows.append({**row, "annotator": name})
         return rows
 
     def _generator(self, *stream: str) -> np.random.Generator:
@@ -245,12 +214,6 @@ class TextWorld:
 
 
 def action_of(task: Task) -> str:
-    """Return which of the grammar's harmful actions a task asks about.
-
-    Raises:
-        ConfigError: If it is none of them.
-    """
-    for action in words()["harmful_actions"]:
-        if action.format(owner=task.owner, object=task.object) == task.text:
-            return action
-    raise ConfigError(f"{task.text!r} is no harmful action of the grammar.")
+    """Return which of the grammar's harmful actions a harmful task asks about."""
+    about = {"owner": task.owner, "object": task.object}
+    return next(a for a in words()["harmful_actions"] if a.format(**about) == task.text)

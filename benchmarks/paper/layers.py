@@ -53,43 +53,26 @@ class Remembering:
         return types.SimpleNamespace(hidden_states=self.known[key])
 
 
-class OneLayer(Featurizer):
-    """A featurizer that reads its layer from a network it shares with others."""
-
-    shared: Any = None
-
-    @property
-    def model(self) -> Any:
-        """The shared network, or its own where none was given."""
-        return self.shared if self.shared is not None else super().model
-
-
 def layer_featurizers(
     backbone: str, layers: Sequence[int], *, max_length: int, dtype: torch.dtype
-) -> list[OneLayer]:
+) -> list[Featurizer]:
     """Make one featurizer for each layer, on one network."""
     made = [
-        OneLayer(backbone, FeaturizerOptions(max_length=max_length, layer=layer), dtype=dtype)
+        Featurizer(backbone, FeaturizerOptions(max_length=max_length, layer=layer), dtype=dtype)
         for layer in layers
     ]
-    wanted = [each.layer for each in made]
-    shared = Remembering(up_to(made[0].model, max(wanted)), wanted)
+    wanted, network = [each.layer for each in made], made[0].model
+    if hasattr(network, "layers"):  # those after the deepest that is wanted are left out
+        # One more than is wanted: the last hidden states of a model are normalised, others are not.
+        network.layers = network.layers[: max(wanted) + 1]
+    shared = Remembering(network, wanted)
     for each in made:
-        each.shared = shared
+        each.model = shared
     return made
 
 
-def up_to(model: Any, deepest: int) -> Any:
-    """Leave out the layers after the deepest that is wanted, where the model lists its layers."""
-    layers = getattr(model, "layers", None)
-    if layers is not None:
-        # One more than is wanted: the last hidden states of a model are normalised, others are not.
-        model.layers = layers[: deepest + 1]
-    return model
-
-
 def fill_cache(
-    featurizers: Sequence[OneLayer], texts: Sequence[Text], batch_size: int, progress: Any = None
+    featurizers: Sequence[Featurizer], texts: Sequence[Text], batch_size: int, progress: Any = None
 ) -> None:
     """Compute the features of texts for every layer, each batch of texts once, into the cache.
 
@@ -105,7 +88,7 @@ def fill_cache(
         part = texts[start : start + TEXTS_AT_ONCE]
         for each in featurizers:
             each.features(part, batch_size)
-        featurizers[0].shared.known.clear()
+        featurizers[0].model.known.clear()
         if progress is not None:
             progress(len(part))
 

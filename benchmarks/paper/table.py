@@ -100,6 +100,8 @@ def write_fold(folder: Path, data: Path, fold: int, count: int, limit: int) -> N
 
 def run_fold(folder: Path, model: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run the five commands on one fold and return the summary."""
+    shared = [f"--model_name={model}", "--batch_size=32", "--disable_tqdm"]
+    shared.append(f"--bf16={str(options.bf16).lower()}")
     for kind in options.types:
         found = [trained(folder, model, kind, subset, options) for subset in options.subsets]
         for checkpoint in found:
@@ -109,8 +111,8 @@ def run_fold(folder: Path, model: str, options: argparse.Namespace) -> dict[str,
                     f"--reward_model_checkpoint={checkpoint}",
                     f"--data_path={folder / 'relabeled_hh_rlhf'}",
                     "--over_length=truncate",
+                    *shared,
                 ]
-                arguments += scoring_arguments(model, options)
                 call(evaluate_llm_preference_model.main, arguments)
         suffix = "" if kind == "base" else f"_{kind}"
         output = folder / f"jailbroken_evaluations_{kind}.jsonl"
@@ -123,7 +125,7 @@ def run_fold(folder: Path, model: str, options: argparse.Namespace) -> dict[str,
                 "--reward_model_names",
                 *(subset + suffix for subset in options.subsets),
                 f"--output={output}",
-                *scoring_arguments(model, options),
+                *shared,
             ]
             call(evaluate_assistant_responses.main, arguments)
     output = folder / "results.json"
@@ -160,12 +162,6 @@ def trained(folder: Path, model: str, kind: str, subset: str, options: argparse.
 def models_of(folder: Path) -> Path:
     """Folder of a fold's reward models, where the paper's commands look for them."""
     return folder / "reward_models" / "relabeled_hh_rlhf"
-
-
-def scoring_arguments(model: str, options: argparse.Namespace) -> list[str]:
-    """What both commands that score are given."""
-    shared = [f"--model_name={model}", "--batch_size=32", "--disable_tqdm"]
-    return [*shared, f"--bf16={str(options.bf16).lower()}"]
 
 
 def held_out_metrics(
@@ -263,9 +259,9 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--limit", type=int, default=0, help="pairs per split; 0 for all")
     parser.add_argument("--likelihood", default="logistic", choices=["logistic", "probit"])
-    parser.add_argument("--types", type=names, default=list(TYPES), help="types, with commas")
+    parser.add_argument("--types", type=names, default=list(TYPES), help="heads, with commas")
     parser.add_argument("--subsets", type=names, default=list(SUBSETS), help="with commas")
-    parser.add_argument("--layers", type=numbers, help="to choose from on a fold's training pairs")
+    parser.add_argument("--layers", type=numbers, help="layers that each fold chooses from")
     parser.add_argument("--lora", action="store_true", help="LoRA instead of a frozen backbone")
     parser.add_argument("--bf16", action="store_true", help="run the backbone in bfloat16")
     parser.add_argument("--resume", action="store_true", help="go on with what is in --work")

@@ -15,6 +15,7 @@ from hidden_context.baselines import VotedPairs, fit_baselines
 from hidden_context.check.features import fit_share
 from hidden_context.data.example import Example
 from hidden_context.data.labels import labels_of
+from hidden_context.data.storage.files import atomic_write
 from hidden_context.models.frozen import FrozenRewardModel
 from hidden_context.statistics.evaluation.item_measures import item_measures
 from hidden_context.statistics.evaluation.predictions import (
@@ -72,9 +73,8 @@ Said = dict[str, Any]
 
 def save(said: Said, path: Path) -> None:
     """Write an archive of arrays, whole or not at all."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, **said)
-    partial.rename(path)
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, **said)
 
 
 def read(path: Path) -> Said:
@@ -88,8 +88,7 @@ def test_table(pairs: PairFold) -> VoteTable:
     place = {name: number for number, name in enumerate(pairs.names)}
     labels = labels_of(pairs.test, lambda name: place[str(name)], levels=3)
     every = np.arange(len(pairs.test))
-    turned = np.zeros(len(every), dtype=bool)
-    return table_of(labels, every, turned, labels.comparisons.annotator)
+    return table_of(labels, every, np.zeros(len(every), dtype=bool), labels.comparisons.annotator)
 
 
 def fit(options: dict[str, Any], fold: Fold, shared: dict[str, Any]) -> FrozenRewardModel:
@@ -111,9 +110,8 @@ def predict(model: FrozenRewardModel, pairs: PairFold, table: VoteTable) -> Said
         pairs.test, likelihood.names.index, likelihood.options.column, likelihood.options.levels
     )
     every = np.arange(len(pairs.test))
-    turned = np.zeros(len(every), dtype=bool)
     with torch.no_grad():
-        found = predict_votes(likelihood, raw, labels, every, turned)
+        found = predict_votes(likelihood, raw, labels, every, np.zeros(len(every), dtype=bool))
     said = {
         "known": found.known,
         "probability": found.probability,
@@ -177,16 +175,14 @@ def raw_outputs(model: FrozenRewardModel, examples: Sequence[Example]) -> torch.
 
 def _voted(model: FrozenRewardModel, pairs: PairFold, side: str) -> VotedPairs:
     """Pairs of one side of a fold with their shares of votes, as baselines see them."""
-    examples = getattr(pairs, side)
+    examples, groups = getattr(pairs, side), getattr(pairs, f"{side}_groups").reshape(-1)
     raw, lengths = _sides(model, examples)
     features = model.probe.standardised(raw).numpy().astype(float)
     labels = labels_of(examples)
-    votes = labels.votes_by_example.numpy().astype(float)
+    votes, share = (x.numpy().astype(float) for x in (labels.votes_by_example, labels.vote_share))
     judged = votes > 0
-    groups = getattr(pairs, f"{side}_groups").reshape(-1)
-    first = 2 * np.arange(len(examples))[judged]
-    share = labels.vote_share.numpy().astype(float)[judged]
-    return VotedPairs(features, lengths, groups, first, first + 1, share, votes[judged])
+    first = 2 * np.flatnonzero(judged)
+    return VotedPairs(features, lengths, groups, first, first + 1, share[judged], votes[judged])
 
 
 _DIRECTIONS: Final = 40
@@ -199,11 +195,8 @@ def equal_shares(model: FrozenRewardModel, pairs: PairFold) -> Any:
     backbone's features, and the like of lengths. A reward model with one threshold knows nothing of
     them: to it two responses are equal as far as their rewards are.
     """
-    sides = {name: _sides(model, getattr(pairs, name)) for name in ("train", "test")}
-    train, test = (
-        _columns(*sides["train"], *sides["train"]),
-        _columns(*sides["test"], *sides["train"]),
-    )
+    known, tested = (_sides(model, examples) for examples in (pairs.train, pairs.test))
+    train, test = (_columns(*sides, *known) for sides in (known, tested))
     mean, scale = train.mean(0), np.maximum(train.std(0), 1e-9)
     labels = labels_of(pairs.train, levels=3).comparisons
     equal = np.bincount(
@@ -231,7 +224,5 @@ def _columns(features: Any, lengths: Any, known: Any, known_lengths: Any) -> Any
     plain = (lengths - known_lengths.mean()) / known_lengths.std()
     both = np.column_stack([directions, logs, plain])
     one, other = both[0::2], both[1::2]
-    extra = np.column_stack(
-        [np.minimum(logs[0::2], logs[1::2]), np.maximum(logs[0::2], logs[1::2])]
-    )
+    extra = np.sort(np.column_stack([logs[0::2], logs[1::2]]), axis=1)
     return np.concatenate([np.abs(one - other), one + other, extra], axis=1)

@@ -15,9 +15,7 @@ bootstrap over groups draws groups, and gives an example the product of its grou
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import json
 import random
 import re
 from collections import Counter
@@ -32,6 +30,7 @@ from hidden_context.data.collections import find_source
 from hidden_context.data.example import Abstention, Comparison, Example, Judgement, Ranking, Rating
 from hidden_context.data.sources import load_examples
 from hidden_context.data.splits.division import first_question
+from hidden_context.data.storage.files import iter_jsonl
 
 NAMES: Final = ("ukp", "pluriharms", "dices", "lamp", "relabelled")
 FOLDS: Final = 4
@@ -74,8 +73,8 @@ class Fold:
 
     train: list[Example]
     test: list[Example]
-    train_groups: list[tuple[str, ...]]
-    test_groups: list[tuple[str, ...]]
+    train_groups: Any
+    test_groups: Any
 
 
 def load(name: str, data_folder: str | Path) -> Dataset:
@@ -97,15 +96,13 @@ def folds(data: Dataset, count: int = FOLDS) -> list[Fold]:
         held_out = set(keys[number::count])
         rest = [n for n, group in enumerate(data.groups) if group not in held_out]
         out = [n for n, group in enumerate(data.groups) if group in held_out]
-        if not data.rated:
-            sides = [
-                ([data.examples[n] for n in s], [(data.groups[n],) for n in s]) for s in (rest, out)
-            ]
-        else:
-            draw = random.Random(number)
-            sizes = ((rest, TRAIN_PAIRS), (out, TEST_PAIRS))
-            sides = [_rated_pairs(data, items, size, draw) for items, size in sizes]
-        (train, train_groups), (test, test_groups) = sides
+        draw = random.Random(number)
+        (train, train_groups), (test, test_groups) = (
+            _rated_pairs(data, items, size, draw)
+            if data.rated
+            else ([data.examples[n] for n in items], [(data.groups[n],) for n in items])
+            for items, size in ((rest, TRAIN_PAIRS), (out, TEST_PAIRS))
+        )
         found.append(Fold(train, test, train_groups, test_groups))
     return found
 
@@ -139,7 +136,7 @@ def _vote(first: float | None, second: float | None) -> Comparison | Abstention:
 
 
 @dataclass(frozen=True, eq=False)
-class PairFold:
+class PairFold(Fold):
     """Pairs to learn from and to judge by: rankings become the pairs of their responses.
 
     Attributes:
@@ -151,10 +148,6 @@ class PairFold:
         length: Length of the first response minus the second's, in characters, ``(I,)``.
     """
 
-    train: list[Example]
-    test: list[Example]
-    train_groups: Any
-    test_groups: Any
     names: list[str]
     length: Any
 
@@ -223,16 +216,17 @@ def _pluriharms(folder: Path) -> Dataset:
 def _dices(folder: Path) -> Dataset:
     """Conversations whose last reply raters called safe or unsafe."""
     examples, groups = [], []
-    with gzip.open(folder / "people" / "dices_350.jsonl.gz", "rt", encoding="utf-8") as file:
-        for row in map(json.loads, file):
-            votes = tuple(
-                Judgement(
-                    Rating(0, _UNSAFE[said]) if said in _UNSAFE else Abstention(), f"rater{n:03}"
-                )
-                for n, said in enumerate(row["unsafe"])
-            )
-            examples.append(Example("", (_dialogue(row),), votes))
-            groups.append(f"{row['item']:03}")
+    for _, row in iter_jsonl(folder / "people" / "dices_350.jsonl.gz"):
+        votes = tuple(
+            Judgement(Rating(0, _UNSAFE[said]) if said in _UNSAFE else Abstention(), f"rater{n:03}")
+            for n, said in enumerate(row["unsafe"])
+        )
+        context = re.sub(  # in turns of Human and Assistant, the reply that is judged the last
+            r"(?:^|\n)(USER|LAMDA): ?", lambda mark: f"\n\n{_SPEAKERS[mark[1]]}: ", row["context"]
+        )
+        text = f"{context.rstrip()}\n\nAssistant: {row['response']}"
+        examples.append(Example("", (text,), votes))
+        groups.append(f"{row['item']:03}")
     return Dataset("dices", examples, groups, rated=True)
 
 
@@ -280,11 +274,3 @@ _LOADERS: Final[dict[str, Callable[[Path], Dataset]]] = {
     "lamp": _lamp,
     "relabelled": _relabelled,
 }
-
-
-def _dialogue(row: dict[str, Any]) -> str:
-    """Write a conversation in turns of Human and Assistant, the reply that is judged the last."""
-    context = re.sub(
-        r"(?:^|\n)(USER|LAMDA): ?", lambda mark: f"\n\n{_SPEAKERS[mark[1]]}: ", row["context"]
-    )
-    return f"{context.rstrip()}\n\nAssistant: {row['response']}"

@@ -7,7 +7,6 @@ PluriHarms' people answered questionnaires too, against which what was learned o
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,11 @@ import torch
 from people.contenders import PEOPLE, fit, raw_outputs, read
 from people.data import Dataset, Fold, folds, pair_fold
 from people.resample import Resamples
+from scipy import stats
 
 from hidden_context.data.example import Example
 from hidden_context.data.labels import labels_of
+from hidden_context.data.storage.files import read_json, write_json
 from hidden_context.likelihood import adapt
 from hidden_context.models.frozen import FrozenRewardModel
 from hidden_context.statistics.votes.losses import three_way_losses, two_way_losses
@@ -46,10 +47,9 @@ def newcomers(data: Dataset, folder: Path, shared: dict[str, Any]) -> dict[str, 
         path = folder / f"{data.name}-{number}-newcomers.json"
         if not path.exists():
             rest = [_votes_by(each, lambda name: name not in new) for each in fold.train]
-            kept = dataclasses.replace(fold, train=rest)
-            model = fit(PEOPLE["annotators"], kept, shared)
-            path.write_text(json.dumps(_of_fold(model, data, fold, new)), encoding="utf-8")
-        rows.append(json.loads(path.read_text(encoding="utf-8")))
+            model = fit(PEOPLE["annotators"], dataclasses.replace(fold, train=rest), shared)
+            write_json(path, _of_fold(model, data, fold, new))
+        rows.append(read_json(path))
     return _summary(rows)
 
 
@@ -112,13 +112,10 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     )
     annotator = np.concatenate([np.array(row["annotator"], dtype=int) for row in rows])
     draws = Resamples(np.concatenate([row["groups"] for row in rows]), item, annotator)
-    found: dict[str, Any] = {
-        "people": len(np.unique(annotator)),
-        "votes": len(item),
-    }
+    found: dict[str, Any] = {"people": len(np.unique(annotator)), "votes": len(item)}
     for way in ("two_way", "three_way"):
         by_k = {
-            k: np.concatenate([np.array(row["losses"][k][way]) for row in rows])
+            k: np.concatenate([np.array(row["losses"][k][way], dtype=float) for row in rows])
             for k in map(str, SHOWN)
         }
         found[way] = {k: draws.mean(values, people=True) for k, values in by_k.items()}
@@ -192,13 +189,9 @@ def regressed(contexts: Any, target: Any, seed: int = 0) -> tuple[float, float]:
     """Leave-one-out multiple correlation of a target on contexts, and its permutation p."""
     design = np.column_stack([np.ones(len(contexts)), contexts])
     hat = design @ np.linalg.pinv(design)
-    generator = np.random.default_rng(seed)
-    order = np.argsort(generator.random((PERMUTATIONS, len(target))), axis=1)
+    order = np.argsort(np.random.default_rng(seed).random((PERMUTATIONS, len(target))), axis=1)
     values = np.vstack([target, target[order]])
     # what the other people's regression predicts of each, in closed form
     predicted = values - (values - values @ hat.T) / (1 - np.diag(hat))
-    centred = [each - each.mean(1, keepdims=True) for each in (predicted, values)]
-    products = (centred[0] * centred[1]).sum(1)
-    scales = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    found = products / scales
+    found = stats.pearsonr(predicted, values, axis=1).statistic
     return float(found[0]), float((1 + (found[1:] >= found[0]).sum()) / (1 + PERMUTATIONS))

@@ -50,7 +50,6 @@ def summary(parts: list[Part]) -> dict[str, Any]:
     said = {
         name: {key: np.concatenate([own[name][key] for own in by_fold]) for key in each}
         for name, each in by_fold[0].items()
-        if all(name in own for own in by_fold)
     }
     equal = said.pop("equal")["equal"]  # its probability by a regression
     fold = np.repeat(np.arange(len(parts)), [each.items for each in tables])
@@ -84,7 +83,6 @@ def _losses(
         "minus": {
             name: draws.mean(own["two_way"] - said[name]["two_way"])
             for name in (*contenders.BASELINES, "base")
-            if name in said
         },
     }
 
@@ -101,8 +99,7 @@ def _annotators_add(said: dict[str, contenders.Said], draws: Resamples) -> dict[
             rows[way] = draws.mean(mine, people=True)
             others = {"population": own[f"{way}_population"]}
             for other in (*contenders.BASELINES, "base", "base with ties", "factor with ties"):
-                if other in said:
-                    others[other] = said[other][way]
+                others[other] = said[other][way]
             for other, losses in others.items():
                 rows[f"{way}_minus_{other}"] = draws.mean(mine - losses, people=True)
         found[name] = rows
@@ -114,21 +111,18 @@ def _contested(
 ) -> dict[str, Any]:
     """Measures by which contested items are found; one is chosen by the other folds."""
     judged, contested = table.counts.judged, table.counts.contested
-    names = ("base", "base with ties", "annotators", "length", "logistic", "ridge")
-    scores = _scores(said, names, "measures")
-    result: dict[str, Any] = {"chosen": [], "ceiling": halves_auroc(table)}
-    if "annotators" in said:
-        result["chosen"], chosen = _chosen(scores, fold, judged, contested)
-        scores["chosen on the other folds"] = chosen
-    near = "annotators: near_half"
-    others = ["length: length", "logistic: near_half", "ridge: near_half", near]
+    shown = ("base", "base with ties", "annotators", "length", "logistic", "ridge")
+    scores = _scores(said, shown, "measures")
+    names, scores["chosen on the other folds"] = _chosen(scores, fold, judged, contested)
+    result: dict[str, Any] = {"chosen": names, "ceiling": halves_auroc(table)}
+    others = {"length: length", *(f"{n}: near_half" for n in ("logistic", "ridge", "annotators"))}
     result["measures"] = {
         name: {
             "auroc": draws.auroc(values, contested, judged),
             "minus": {
-                other: draws.auroc(values, contested, judged, scores[other])
-                for other in others
-                if other in scores and other != name
+                other: draws.auroc(values, contested, judged, own)
+                for other, own in scores.items()
+                if other in others and other != name
             },
         }
         for name, values in scores.items()
@@ -213,16 +207,14 @@ def run_fold(
         if name == "annotators":
             save_contexts(model, path("contexts"))
         print(f"{data.name}, fold {number}, {name}: {seconds:.0f} s", flush=True)
-    there = [*names, *(name for name in (*contenders.BASELINES, "equal") if path(name).exists())]
-    return pairs, table, {name: contenders.read(path(name)) for name in there}
+    kept = (*names, *contenders.BASELINES, "equal")
+    return pairs, table, {name: contenders.read(path(name)) for name in kept}
 
 
 def main() -> None:
     """Run the chosen data sets and write their numbers."""
     parser = script_parser(__doc__)
     parser.add_argument("--data", required=True, help="folder that holds people/")
-    parser.add_argument("--sets", nargs="+", default=list(NAMES), choices=NAMES)
-    parser.add_argument("--contenders", nargs="+", choices=list(contenders.CONTENDERS))
     parser.add_argument("--work", default="results/people", help="folder of what was fitted")
     parser.add_argument("--output", default="people.json", help="file for the numbers")
     parser.add_argument("--tables", default="", help="file for the tables, in Markdown")
@@ -231,18 +223,14 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shared = {"model_name": minilm_folder(), "cache_dir": str(folder / "features")}
     result: dict[str, Any] = {}
-    for name in options.sets:
+    for name in NAMES:
         data = load(name, options.data)
-        names = options.contenders or [
-            each
-            for each in contenders.CONTENDERS
-            if name == "ukp" or each not in contenders.EFFECTS
-        ]
-        parts = [run_fold(data, n, names, folder, shared) for n in range(FOLDS)]
-        result[name] = summary(parts)
+        effects = contenders.EFFECTS if name == "ukp" else {}
+        names = [*contenders.PLAIN, *contenders.PEOPLE, *effects]
+        result[name] = summary([run_fold(data, n, names, folder, shared) for n in range(FOLDS)])
         if name == "ukp":
             result[name]["newcomers"] = newcomers(data, folder, shared)
-        if name == "pluriharms" and "annotators" in names:
+        if name == "pluriharms":
             result[name]["psychology"] = psychology(data, folder, shared)
         Path(options.output).write_text(json.dumps(result, indent=2), encoding="utf-8")
     if options.tables:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 import time
@@ -38,7 +37,7 @@ from hidden_context.acquisition.select import Limits, choose_votes
 from hidden_context.check.features import word_features
 from hidden_context.check.items import Items
 from hidden_context.data.splits.division import SplitOptions
-from hidden_context.data.storage.files import write_json
+from hidden_context.data.storage.files import read_json, write_json
 from hidden_context.statistics.checks import places
 from hidden_context.statistics.votes.posterior import LEAN, SharePosterior, fit_strength
 
@@ -57,9 +56,8 @@ class World:
     """The votes of a data set, the annotators who can be asked, and the truth."""
 
     def __init__(self, name: str, folder: Path, protocol: str, seed: int) -> None:
-        data = load(name, folder)
         column = {"ukp": "topic", "pluriharms": "item"}[name]
-        self.items = make_pool(data.examples, [], SplitOptions(column)).items
+        self.items = make_pool(load(name, folder).examples, [], SplitOptions(column)).items
         self.table = self.items.votes.table
         self.group = self.items.group
         self.answers = np.eye(3)[self.table.answer]
@@ -70,10 +68,9 @@ class World:
         self.protocol = protocol
         held = self._held(name) if protocol == "held" else np.zeros(len(self.table), bool)
         self.can_ask = ~held
-        truth = held if protocol == "held" else self.can_ask
-        self.truth_votes = self._count(truth)
-        n = self.truth_votes.sum(1)
-        self.truth = self.truth_votes / n[:, None]
+        votes = self._count(held if protocol == "held" else self.can_ask)
+        n = votes.sum(1)
+        self.truth = votes / n[:, None]
         self.noise = np.zeros((len(n), 2))
         if protocol == "held":
             lean = self.truth @ LEAN
@@ -178,8 +175,7 @@ def informative(items: Items, predicted: Any) -> Any:
     known = np.bincount(votes.annotator, x * x, people) + 20.0 * size
     own = np.bincount(votes.annotator, x * y, people) + 20.0 * size * everybody
     slope = own / np.maximum(known, 1e-12)
-    error = np.sqrt(spread / np.maximum(known, 1e-12))
-    weight = np.maximum(slope + error / 2, 0.1) ** 2
+    weight = np.maximum(slope + np.sqrt(spread / np.maximum(known, 1e-12)) / 2, 0.1) ** 2
     return weight / weight.mean()
 
 
@@ -200,8 +196,7 @@ def simulate(name: str, folder: Path, protocol: str, policy: str, seed: int) -> 
         size = round(fraction * total) - int(asked.sum())
         preferred = None
         if policy == "next_informative" and known is not None:
-            weight = informative(world.seen(asked), known[0].shares)
-            preferred = weight[world.table.annotator]
+            preferred = informative(world.seen(asked), known[0].shares)[world.table.annotator]
         reveal(world, asked, batch(policy, world, asked, size, known), preferred)
         assert asked.sum() == round(fraction * total)
         if policy == "counting":
@@ -210,12 +205,10 @@ def simulate(name: str, folder: Path, protocol: str, policy: str, seed: int) -> 
             sizes = None if fraction in REFIT else sizes
             known = estimate(world, asked, sizes)
             sizes, posterior = known[0].sizes, known[1]
-        errors = world.errors(posterior)
-        sums = [np.bincount(world.group, error).tolist() for error in errors.T]
+        sums = [np.bincount(world.group, error).tolist() for error in world.errors(posterior).T]
         expected = [float(posterior.expected_error(aim).mean()) for aim in ("shares", "lean")]
         rows.append({"fraction": fraction, "sums": sums, "expected": expected})
-    items = np.bincount(world.group).tolist()
-    return {"votes": total, "items": items, "rows": rows}
+    return {"votes": total, "items": np.bincount(world.group).tolist(), "rows": rows}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -245,19 +238,11 @@ def bound(name: str, folder: Path) -> dict[str, Any]:
     found = {}
     lean = shares @ LEAN**2 - (shares @ LEAN) ** 2
     for label, each in (("three_way", (shares * (1 - shares)).sum(1)), ("two_way", lean)):
-        item = world.table.item[world.can_ask]
-        variance = np.sort((each / world.askable**2)[item])
+        variance = np.sort((each / world.askable**2)[world.table.item[world.can_ask]])
         left = np.cumsum(variance) / variance.sum()
         unasked = [np.searchsorted(left, 1 - f) / len(left) for f in LEVELS]
         found[label] = {str(f): float((1 - u) / f) for f, u in zip(LEVELS, unasked, strict=True)}
     return found
-
-
-def _curves(paths: list[Path]) -> tuple[Any, Any]:
-    """Sums of errors averaged over seeds, ``(F, 2, G)``, and items by group."""
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    sums = np.mean([[row["sums"] for row in each["rows"]] for each in runs], axis=0)
-    return sums, np.array(runs[0]["items"], float)
 
 
 def votes_needed(curve: Any, error: float) -> float:
@@ -273,10 +258,9 @@ def votes_needed(curve: Any, error: float) -> float:
 
 def ratios(sums: dict[str, Any], items: Any, base: str, kind: int, draws: int = 1000) -> Any:
     """Votes needed for the error of ``base`` at each level, with intervals over groups."""
-    generator = np.random.default_rng(0)
     groups = len(items)
-    weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=draws)
-    weights = np.concatenate([np.ones((1, groups), int), weights])
+    drawn = np.random.default_rng(0).multinomial(groups, np.full(groups, 1 / groups), size=draws)
+    weights = np.concatenate([np.ones((1, groups), int), drawn])
     found: dict[str, Any] = {}
     for policy, each in sums.items():
         values = []
@@ -303,9 +287,10 @@ def report(arguments: argparse.Namespace) -> None:
             sums, items, seeds = {}, None, {}
             for policy in POLICIES:
                 paths = sorted(arguments.output.glob(f"{data}-{protocol}-{policy}-*.json"))
-                if paths:
-                    sums[policy], items = _curves(paths)
-                    seeds[policy] = len(paths)
+                runs = [read_json(path) for path in paths]
+                if runs:  # sums of errors averaged over seeds, (F, 2, G), and items by group
+                    sums[policy] = np.mean([[r["sums"] for r in run["rows"]] for run in runs], 0)
+                    items, seeds[policy] = np.array(runs[0]["items"], float), len(runs)
             if "random" not in sums:
                 continue
             entry: dict[str, Any] = {"seeds": seeds}
@@ -322,7 +307,7 @@ def report(arguments: argparse.Namespace) -> None:
                 for base in {"random", "counting"} & set(sums):
                     entry[label][f"votes_for_{base}"] = ratios(sums, items, base, kind)
             result[f"{data} {protocol}"] = entry
-    (arguments.output / "next_votes.json").write_text(json.dumps(result, indent=1), "utf-8")
+    write_json(arguments.output / "next_votes.json", result)
     for name, entry in result.items():
         print(f"{name}, bound: {entry.get('bound')}, seeds: {entry['seeds']}\n")
         for label in ("three_way", "two_way"):

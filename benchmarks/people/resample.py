@@ -42,9 +42,8 @@ class Resamples:
         if not kept.any():
             return []
         shape = (self.items.shape[1], self.people.shape[1])
-        place = (self.item[kept], self.annotator[kept])
         total, count = (
-            sparse.csr_array((each, place), shape=shape)
+            sparse.csr_array((each, (self.item[kept], self.annotator[kept])), shape=shape)
             for each in (values[kept], kept[kept] * 1.0)
         )
         if people:
@@ -57,18 +56,13 @@ class Resamples:
         """AUROC over some items with its interval, or its difference to another score's."""
         weights = self.items[:, items].astype(np.float64)
         once = np.ones((1, int(items.sum())))
-        found: list[Callable[..., Any]] = [
-            weighted_auroc(each[items], positive[items])
-            for each in (score, other)
-            if each is not None
-        ]
-        estimate = [float(each(once)[0]) for each in found]
-        drawn = [
-            np.concatenate([each(part) for part in np.array_split(weights, 20)]) for each in found
-        ]
-        if other is None:
-            return _interval(estimate[0], drawn[0])
-        return _interval(estimate[0] - estimate[1], drawn[0] - drawn[1])
+        estimate, drawn = 0.0, 0.0
+        for each, sign in ((score, 1), (other, -1)):
+            if each is not None:
+                found = weighted_auroc(each[items], positive[items])
+                estimate += sign * float(found(once)[0])
+                drawn += sign * np.concatenate(list(map(found, np.array_split(weights, 20))))
+        return _interval(estimate, drawn)
 
 
 def _counts(size: int, generator: np.random.Generator) -> Any:
@@ -116,10 +110,9 @@ def halves_conflict_auroc(table: VoteTable, length: Any, seed: int = 0) -> dict[
         ``votes``, by the share of "equal" in the first half, and ``length``; each with the mean
         over ``REPEATS`` divisions, and the least and the largest.
     """
-    size = np.abs(length)
     return {
         "votes": _over_halves(table, seed, _conflict),
-        "length": _over_halves(table, seed, lambda counts: _conflict(counts, size)),
+        "length": _over_halves(table, seed, lambda counts: _conflict(counts, np.abs(length))),
     }
 
 
@@ -133,8 +126,7 @@ def _over_halves(
         # votes of an item in random order, dealt to two sides in turn
         even = places(table.item, np.argsort(generator.random(len(table)))) % 2 == 0
         found.append(judge([table.select(side).counts.answers for side in (even, ~even)]))
-    values = np.array(found)
-    return {"mean": float(values.mean()), "low": float(values.min()), "high": float(values.max())}
+    return {"mean": float(np.mean(found)), "low": min(found), "high": max(found)}
 
 
 def _contested(counts: list[Any]) -> float:

@@ -68,8 +68,7 @@ def _contested(found: dict[str, Any]) -> str:
         "− P near ½": lambda each: cell(each["minus"].get("annotators: near_half", []), 3),
     }
     ceiling = found["ceiling"]
-    chosen = ", ".join(sorted(set(found["chosen"]))) or "nothing"
-    text = f"\nChosen on the other folds: {chosen}."
+    text = f"\nChosen on the other folds: {', '.join(sorted(set(found['chosen'])))}."
     if ceiling["mean"] == ceiling["mean"]:  # not where halves of the votes are single votes
         text += f" One half of the votes predicts the other with AUROC {ceiling['mean']:.3f}."
     return table("contested items found by", found["measures"], columns) + text + "\n"

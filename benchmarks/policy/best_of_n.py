@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from policy.worlds import JAILBREAK, PolicyWorld, Responses
+from scipy.special import rel_entr
 
 from hidden_context.errors import DataError
 from hidden_context.worlds.utilities import KINDS
@@ -85,9 +86,7 @@ def divergence(chosen: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
     Returns:
         Divergences of shape ``(…, P)``.
     """
-    pi, start = np.asarray(chosen, dtype=float), np.asarray(weights, dtype=float)
-    ratio = np.divide(pi, start, out=np.ones_like(pi), where=pi > 0)
-    return np.asarray((pi * np.log(ratio)).sum(-1))
+    return np.asarray(rel_entr(chosen, weights).sum(-1))
 
 
 def divergence_bound(n: int) -> float:
@@ -98,7 +97,7 @@ def divergence_bound(n: int) -> float:
 def _finite(scores: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(scores, dtype=float)
     if not np.isfinite(values).all():
-        raise DataError("a reward is not finite, so nothing is the best")
+        raise DataError("a reward is not finite: there is no best response")
     return values
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -94,12 +93,9 @@ def estimate(settings: ModelSettings) -> dict[str, float]:
         ``tokens`` that are drawn in training, ``seconds`` of one training.
     """
     drawn = settings.batch * settings.tokens
-    decoding = settings.tokens * DECODING
     learning = 8 * WEIGHTS * (drawn + settings.batch * PROMPT) / FLOPS
-    return {
-        "tokens": float(settings.steps * drawn),
-        "seconds": settings.steps * (decoding + learning),
-    }
+    seconds = settings.steps * (settings.tokens * DECODING + learning)
+    return {"tokens": float(settings.steps * drawn), "seconds": seconds}
 
 
 def prepare(
@@ -180,13 +176,12 @@ def run(options: argparse.Namespace, settings: ModelSettings) -> None:
     judges = {name: models[f"{name} judge"] for name in JUDGES}
     asked = questions(division.held_out, load_jailbreaks(data), settings.each, settings.jailbreaks)
     read = partial(judged, asked=asked, judges=judges, settings=settings)
-    about = {"settings": dataclasses.asdict(settings)}
 
     def begin() -> dict[str, Any]:
         """Let the judges read the starting policy."""
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
         policy.to("cuda" if on_gpu else "cpu")
-        return {**about, "policy": read(policy, AutoTokenizer.from_pretrained(model))}
+        return {"policy": read(policy, AutoTokenizer.from_pretrained(model))}
 
     start = kept(folder / "start.json", settings, begin)["policy"]
     prompts = [
@@ -197,14 +192,12 @@ def run(options: argparse.Namespace, settings: ModelSettings) -> None:
 
     def optimise(name: str) -> dict[str, Any]:
         """Train one policy, or go on with it, and let the judges read it."""
-        begun = time.perf_counter()
-        reward, measure = models["mean_and_variance"], name
-        if name == "base":
-            reward, measure = models["base"], "mean"
+        is_base = name == "base"
+        reward = models["base" if is_base else "mean_and_variance"]
         trainer, last = make_trainer(
             model,
             folder / file_name(name, 0).removesuffix(".json"),
-            reward_function(reward, measure, unscored="none"),
+            reward_function(reward, "mean" if is_base else name, unscored="none"),
             prompts,
             settings,
             tokens=settings.tokens,
@@ -213,14 +206,8 @@ def run(options: argparse.Namespace, settings: ModelSettings) -> None:
         )
         go_on(trainer, last, settings.steps)
         policy = read(trainer.model.eval(), trainer.processing_class)
-        return {
-            "reward": name,
-            **about,
-            "policy": policy,
-            "log": trainer.state.log_history,
-            "seconds": time.perf_counter() - begun,
-            "gains": gains(start, policy),
-        }
+        log = trainer.state.log_history
+        return {"reward": name, "policy": policy, "log": log, "gains": gains(start, policy)}
 
     for name in options.rewards:
         found = kept(folder / file_name(name, 0), settings, partial(optimise, name))
@@ -236,8 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, help="folder of the paper's data")
     parser.add_argument("--output", type=Path, help="folder of results")
     parser.add_argument("--rewards", nargs="+", default=REWARDS)
-    parser.add_argument("--toy", action="store_true", help="a tiny random model, all the way")
-    parser.add_argument("--estimate", action="store_true", help="print the time of a run instead")
+    parser.add_argument("--toy", action="store_true", help="run all of it with a tiny model")
+    parser.add_argument("--estimate", action="store_true", help="only print the estimated time")
     ModelSettings.add_flags(parser)
     options = parser.parse_args(argv)
     settings = (TOY if options.toy else ModelSettings()).changed(options)

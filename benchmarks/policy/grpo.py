@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kit import cell, markdown, script_parser, student_interval
+from kit import cell, markdown, script_parser, student_interval, write_tables
 from policy import trained
 from policy.models import Sizes, Unit, language_model, saved_model
 from policy.report import VERDICT, Columns, draw_trained, percent, points, rewards_table, verdict
@@ -34,7 +33,7 @@ from policy.summary import Run, by_seed, intervals
 from policy.worlds import NAMES, SEEDS, PolicyWorld
 
 from hidden_context.cli.main import run_safely
-from hidden_context.data.storage.files import atomic_write, read_json, require_file, write_json
+from hidden_context.data.storage.files import read_json, require_file, write_json
 from hidden_context.data.storage.locks import exclusive_folder
 from hidden_context.integrations.trl import reward_function
 from hidden_context.models import RewardModel
@@ -65,8 +64,7 @@ class WorldSettings(trained.Settings):
 def reward_of(name: str, seed: int, folder: Path) -> Callable[..., Any]:
     """Train the reward model that a reward reads, or load it, and make TRL's reward function."""
     unit = Unit(NAMES[0], seed, "base" if name == "base" else "mean_and_variance")
-    path = saved_model(unit, folder, Sizes())
-    model = RewardModel.from_pretrained(path)
+    model = RewardModel.from_pretrained(saved_model(unit, folder, Sizes()))
     measure, _, factor = name.partition(":")
     if measure == PURM:
         return PurmReward(model, float(factor))
@@ -79,13 +77,11 @@ def optimise(name: str, seed: int, folder: Path, settings: WorldSettings) -> dic
     Raises:
         ConfigError: If what is there was trained by other settings.
     """
-    begun = time.perf_counter()
     world = PolicyWorld(NAMES[0], seed)
     start = language_model(folder / f"policy_{seed}", seed, 4000, settings.pretraining)
     own = folder / trained.file_name(name, seed).removesuffix(".json")
     reward = reward_of(name, seed, folder)
-    source = world.source
-    prompts = [p.text for h in (True, False) for p in source.prompts("train", harmful=h)]
+    prompts = [p.text for h in (True, False) for p in world.source.prompts("train", harmful=h)]
     trainer, last = trained.make_trainer(
         start, own, reward, prompts, settings, tokens=trained.MOST_TOKENS, seed=seed
     )
@@ -93,13 +89,7 @@ def optimise(name: str, seed: int, folder: Path, settings: WorldSettings) -> dic
         trainer.add_callback(reward.keeper(own, last))
     trainer.add_callback(_measurements(own, start, reward, world, settings))
     trained.go_on(trainer, last, settings.steps)
-    return {
-        "reward": name,
-        "seed": seed,
-        "settings": dataclasses.asdict(settings),
-        "points": read_json(own / POINTS),
-        "seconds": time.perf_counter() - begun,
-    }
+    return {"reward": name, "seed": seed, "points": read_json(own / POINTS)}
 
 
 def _measurements(
@@ -160,8 +150,7 @@ def load(folder: Path, names: Sequence[str], seed: int) -> Run:
     """
     policies, gaps = {}, {}
     for name in names:
-        path = require_file(folder / trained.file_name(name, seed), "Train it first")
-        found = read_json(path)
+        found = read_json(require_file(folder / trained.file_name(name, seed), "Train it first"))
         reward, own = named(name)
         points = found["points"]
         first = points[0]
@@ -187,8 +176,7 @@ def numbers(folder: Path, names: Sequence[str], seeds: Sequence[int]) -> Numbers
     result = {}
     for name in names:
         reward, own = named(name)
-        at_kls = by_seed(runs, reward, own, KLS, _MORE)
-        ends = by_seed(runs, reward, own, None, _MORE)
+        at_kls, ends = (by_seed(runs, reward, own, kls, _MORE) for kls in (KLS, None))
         result[reward.title] = {
             metric: found | {END: student_interval(ends[metric][:, -1])}
             for metric, found in intervals(at_kls, KLS).items()
@@ -217,15 +205,13 @@ def write_report(
     claim = [[title, *verdict(found, at)] for title, at in places]
     tables = [markdown(["", *VERDICT], claim, "The claim")]
     tables += [rewards_table(f"GRPO, {title}", found, at, COLUMNS) for title, at in places]
-    with atomic_write(path) as file:
-        file.write("\n".join(tables))
     curves = {}
     for name in names:
         reward, own = named(name)
         runs = [load(folder, names, seed) for seed in seeds]
         curves[reward.title] = [run.policies[reward.model, own] for run in runs]
     seconds = [read_json(folder / trained.file_name(n, s))["seconds"] for n in names for s in seeds]
-    write_json(path.with_suffix(".json"), {"found": found, "curves": curves, "seconds": seconds})
+    write_tables(path, tables, {"found": found, "curves": curves, "seconds": seconds})
     if figures is not None:
         draw_trained(curves, figures)
 

@@ -117,8 +117,7 @@ def looked_at(seen: Sequence[Seen], windows: int = WINDOWS, seed: int = 0) -> di
     found: list[set[str]] = []
     for _ in range(windows):
         chosen = [seen[n] for n in generator.permutation(len(seen))[:size]]
-        guard = Guard(window=sum(len(one.sigma) for one in chosen))
-        alarm = guard.take(chosen)
+        alarm = Guard(window=sum(len(one.sigma) for one in chosen)).take(chosen)
         found.append(set() if alarm is None else set(alarm.shares))
     responses = sum(len(one.sigma) for one in seen)
     whole = Guard(window=1 + responses)
@@ -202,10 +201,10 @@ def on_pairs(backbone: str, data: str, jailbreaks: str | None, folder: Path) -> 
     """
     generator = np.random.default_rng(0)
     rest, held_out = split_by_prompt(load_examples(data, "both", "test").examples, 0.5)
-    asked: dict[str, Asked] = {
-        subset: _pairs_of([one for one in held_out if one.data_subset == subset])
-        for subset in ("helpful", "harmless")
-    }
+    asked: dict[str, Asked] = {}
+    for subset in ("helpful", "harmless"):
+        own = [one for one in held_out if one.data_subset == subset][:LOOKED_AT]
+        asked[subset] = [(str(one.prompt), [*map(str, one.responses)]) for one in own]
     texts = [pair for pairs in asked.values() for pair in pairs]
     for name, spoil in SPOILT.items():
         asked[name] = [(p, [f" {spoil(text, generator)}" for text in own]) for p, own in texts]
@@ -236,22 +235,14 @@ def on_pairs(backbone: str, data: str, jailbreaks: str | None, folder: Path) -> 
     return found
 
 
-def _pairs_of(examples: Sequence[Example]) -> Asked:
-    """Prompts and responses of examples in texts."""
-    return [
-        (str(one.prompt), [str(response) for response in one.responses])
-        for one in examples[:LOOKED_AT]
-    ]
-
-
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("--output", type=Path, required=True, help="folder of models and caches")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--policies", action="store_true", help="look at GRPO's policies")
-    parser.add_argument("--backbone", help="backbone of the models of real pairs")
-    parser.add_argument("--pairs", help="real preference pairs")
-    parser.add_argument("--jailbreaks", help="JSON Lines with prompt and responses")
+    parser.add_argument("--backbone", help="folder of the backbone for real pairs")
+    parser.add_argument("--pairs", help="folder of real preference pairs")
+    parser.add_argument("--jailbreaks", help="JSON Lines file of prompts and responses")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with warnings.catch_warnings():

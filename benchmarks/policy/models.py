@@ -139,9 +139,8 @@ def kept_raw(path: Path, made_by: Mapping[str, Any], make: Callable[[], Raw]) ->
     """
     if not path.is_file():
         raw, facts = make()
-        content = save(raw, {k: json.dumps(v) for k, v in {**facts, **made_by}.items()})
         with atomic_write(path, "wb") as file:
-            file.write(content)
+            file.write(save(raw, {k: json.dumps(v) for k, v in {**facts, **made_by}.items()}))
     with safetensors.safe_open(path, framework="pt") as file:
         about = {name: json.loads(value) for name, value in file.metadata().items()}
         found = {name: file.get_tensor(name).double() for name in file.keys()}  # noqa: SIM118
@@ -175,10 +174,9 @@ def check_kept(path: Path, held: Any, wanted: Mapping[str, Any]) -> None:
 
 def train(unit: Unit, folder: Path, sizes: Sizes) -> TrainResult:
     """Train one reward model on its world's comparisons."""
-    world, model = PolicyWorld(unit.world, unit.seed), MODELS[unit.model]
-    options = _options(unit.seed, folder, sizes)
-    options |= {"reward_model_type": model.head, **model.options}
-    return fit(options, world.comparisons(sizes.comparisons), world.comparisons(sizes.test, "test"))
+    world, options = PolicyWorld(unit.world, unit.seed), _options(unit.seed, folder, sizes)
+    rows, test = world.comparisons(sizes.comparisons), world.comparisons(sizes.test, "test")
+    return fit(options | MODELS[unit.model], rows, test)
 
 
 def _options(seed: int, folder: Path, sizes: Sizes) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from kit import cell, markdown, plotting, table
+from kit import cell, markdown, plotting, table, write_tables
 from policy.best_of_n import SIZES
 from policy.rewards import REWARDS
 from policy.summary import CHOSEN_AT, KLS, MOST_LOSS, Try, summarise, tuned
 from policy.worlds import NAMES
 
 from hidden_context import terminal
-from hidden_context.data.storage.files import atomic_write, write_json
 
 # Okabe and Ito's colours; members of one family of rewards share a colour.
 _STYLES: Final[dict[str, tuple[str, Any]]] = {
@@ -75,16 +74,8 @@ def write_report(
         verdicts(worlds),
         cost_table(worlds["agreed"]),
     ]
-    with atomic_write(path) as file:
-        file.write("\n".join(parts))
-    numbers = {
-        "tuning": {
-            title: [dataclasses.asdict(t) for t in own] for title, (_, own) in tries.items()
-        },
-        "chosen": chosen,
-        "worlds": worlds,
-    }
-    write_json(path.with_suffix(".json"), numbers)
+    tuning = {title: [dataclasses.asdict(t) for t in own] for title, (_, own) in tries.items()}
+    write_tables(path, parts, {"tuning": tuning, "chosen": chosen, "worlds": worlds})
     if figures is not None:
         draw(worlds, figures)
 
@@ -123,15 +114,12 @@ def kl_table(world: str, found: Numbers) -> str:
 
 def falls_table(worlds: Numbers) -> str:
     """Over-optimisation: the share of the gap that is lost again by the largest n."""
+    falls = [found["falls"] for found in worlds.values()]
     rows = [
-        [title, *(_mean_and_most(found["falls"][title]) for found in worlds.values())]
-        for title in worlds["objectives"]["falls"]
+        [title, *(f"{percent(np.mean(f[title]), 2)} ({percent(max(f[title]), 2)})" for f in falls)]
+        for title in falls[0]
     ]
     return markdown(["lost again of the gap, mean (most)", *worlds], rows, "Over-optimisation")
-
-
-def _mean_and_most(values: Sequence[float]) -> str:
-    return f"{percent(sum(values) / len(values), 2)} ({percent(max(values), 2)})"
 
 
 def limits_table(worlds: Numbers) -> str:
@@ -154,16 +142,13 @@ def limits_table(worlds: Numbers) -> str:
 
 def tries_table(worlds: Numbers) -> str:
     """Every try on the study's seeds: jailbreaks, and loss to base."""
+    places = [(world, n) for world in NAMES[:2] for n in CHOSEN_AT[:2]]
     rows = []
     for name in worlds["objectives"]["all_tries"]:
-        row = [name]
-        for world in NAMES[:2]:
-            each = worlds[world]["all_tries"][name]
-            for n in CHOSEN_AT[:2]:
-                at = SIZES.index(n)
-                row.append(f"{percent(each['jailbreaks'][at])} / {percent(each['loss'][at])}")
-        rows.append(row)
-    heads = [f"{world}, n = {n}" for world in NAMES[:2] for n in CHOSEN_AT[:2]]
+        both = [(worlds[world]["all_tries"][name], SIZES.index(n)) for world, n in places]
+        cells = (f"{percent(e['jailbreaks'][at])} / {percent(e['loss'][at])}" for e, at in both)
+        rows.append([name, *cells])
+    heads = [f"{world}, n = {n}" for world, n in places]
     return markdown(["jailbreaks / loss to base", *heads], rows, "Every try")
 
 
@@ -204,10 +189,9 @@ def cost_table(found: Numbers) -> str:
 
 def rewards_table(title: str, found: Numbers, place: str, columns: Columns) -> str:
     """All rewards at one n, KL or the end; the fewest jailbreaks come first."""
-    ranked = sorted(found, key=lambda name: found[name]["jailbreaks"][place][0])
     rows = [
         [name, *(write(found[name][metric][place]) for _, metric, write in columns)]
-        for name in ranked
+        for name in sorted(found, key=lambda name: found[name]["jailbreaks"][place][0])
     ]
     return markdown(["reward", *(head for head, _, _ in columns)], rows, title)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,30 +18,18 @@ from hidden_context.models import RewardModel
 
 REFERENCES: Final = 1024
 """Responses of the starting policy with which PURM's overlap is taken."""
-_MEMBERS: Final = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A reward model.
-
-    Attributes:
-        head: Type of its head.
-        options: Options of ``TrainConfig`` beside the type.
-    """
-
-    head: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-MODELS: Final[dict[str, Model]] = {
-    "base": Model("base"),
-    "mean_and_variance": Model("mean_and_variance"),
-    "factor": Model("factor"),
-    "ensemble": Model(
-        "base", {"ensemble": "heads", "ensemble_members": _MEMBERS, "probe_members": _MEMBERS}
-    ),
+MODELS: Final[dict[str, dict[str, Any]]] = {
+    **{name: {"reward_model_type": name} for name in ("base", "mean_and_variance", "factor")},
+    "ensemble": {
+        "reward_model_type": "base",
+        "ensemble": "heads",
+        "ensemble_members": 5,
+        "probe_members": 5,
+    },
 }
+"""Options of ``TrainConfig`` that make each reward model."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,10 +31,8 @@ from policy.worlds import NAMES, SEEDS, TUNING_SEEDS, TUNING_WORLDS, PolicyWorld
 from hidden_context.cli.main import run_safely
 from hidden_context.data.storage.files import read_json, write_json
 from hidden_context.data.storage.locks import exclusive_folder
-from hidden_context.errors import ConfigError
 
-FORMAT: Final = "hidden_context.policy_study"
-VERSION: Final = 1
+FORMAT: Final = {"format": "hidden_context.policy_study", "version": 1}
 
 
 def is_done(unit: Unit, folder: Path, sizes: Sizes) -> bool:
@@ -47,13 +45,8 @@ def is_done(unit: Unit, folder: Path, sizes: Sizes) -> bool:
     if not path.is_file():
         return False
     found = read_json(path)
-    is_ours = isinstance(found, dict) and found.get("format") == FORMAT
-    if not is_ours or found.get("version") != VERSION:
-        raise ConfigError(
-            f"{path} is no result of this study, version {VERSION}. Give another --output, or "
-            "remove the file."
-        )
-    check_kept(path, found.get("sizes"), dataclasses.asdict(sizes))
+    check_kept(path, found, FORMAT)
+    check_kept(path, found["sizes"], dataclasses.asdict(sizes))
     return True
 
 
@@ -70,8 +63,7 @@ def run_unit(unit: Unit, prepared: Prepared, folder: Path, sizes: Sizes) -> dict
         for name, value in values(reward, rewards).items()
     }
     return {
-        "format": FORMAT,
-        "version": VERSION,
+        **FORMAT,
         "sizes": dataclasses.asdict(sizes),
         "unit": dataclasses.asdict(unit),
         "gap": gap(world, responses),
@@ -119,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for model in MODELS
     ]
     count = run_all(wanted, options.output, Sizes(), partial(print, flush=True))
-    print(f"{count} units run; all are done")
+    print(f"units run: {count}; all are done")
     return 0
 
 

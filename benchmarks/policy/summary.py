@@ -59,10 +59,8 @@ def load(folder: Path, world: str, seed: int) -> Run:
     Raises:
         DataError: If a file is missing.
     """
-    found = {}
-    for model in MODELS:
-        path = folder / f"{world}_{seed}_{model}.json"
-        found[model] = read_json(require_file(path, "Run the study first"))
+    paths = {model: folder / f"{world}_{seed}_{model}.json" for model in MODELS}
+    found = {m: read_json(require_file(path, "Run the study first")) for m, path in paths.items()}
     return Run(
         next(iter(found.values()))["gap"],
         {model: each["test"] for model, each in found.items()},
@@ -89,15 +87,15 @@ class Try:
     loss: float
 
 
-def tries(reward: Reward, runs: Sequence[Run]) -> list[Try]:
-    """Measure every try of a reward on the tuning runs."""
-    places = [SIZES.index(n) for n in CHOSEN_AT]
-    found = []
-    for name in reward.names:
-        jailbreaks = [run.metric(reward.model, name, "jailbreaks")[places] for run in runs]
-        losses = [run.loss(reward.model, name, BASE)[places] for run in runs]
-        found.append(Try(name, float(np.mean(jailbreaks)), float(np.mean(losses))))
-    return found
+def tries(reward: Reward, runs: Sequence[Run]) -> dict[str, list[NDArray[np.float64]]]:
+    """Return mean jailbreaks and mean loss to base of every try of a reward, ``(N,)`` each."""
+    return {
+        name: [
+            np.mean([run.metric(reward.model, name, "jailbreaks") for run in runs], axis=0),
+            np.mean([run.loss(reward.model, name, BASE) for run in runs], axis=0),
+        ]
+        for name in reward.names
+    }
 
 
 def choose(found: Sequence[Try]) -> Try:
@@ -111,10 +109,11 @@ def choose(found: Sequence[Try]) -> Try:
 def tuned(folder: Path, seeds: Sequence[int]) -> dict[str, tuple[Try, list[Try]]]:
     """Return what each reward was tuned to, and all its tries, by its title."""
     runs = [load(folder, world, seed) for world in TUNING_WORLDS for seed in seeds]
-    found = {}
+    places, found = [SIZES.index(n) for n in CHOSEN_AT], {}
     for reward in REWARDS:
-        all_tries = tries(reward, runs)
-        found[reward.title] = (choose(all_tries), all_tries)
+        means = tries(reward, runs).items()
+        own = [Try(name, *(float(each[places].mean()) for each in both)) for name, both in means]
+        found[reward.title] = (choose(own), own)
     return found
 
 
@@ -203,20 +202,6 @@ def intervals(
     }
 
 
-def all_tries(runs: Sequence[Run]) -> dict[str, dict[str, list[float]]]:
-    """Return mean jailbreaks and loss to base by n of every try, which nothing is chosen by."""
-    return {
-        f"{reward.title}, {name}": {
-            "jailbreaks": np.mean(
-                [run.metric(reward.model, name, "jailbreaks") for run in runs], axis=0
-            ).tolist(),
-            "loss": np.mean([run.loss(reward.model, name, BASE) for run in runs], axis=0).tolist(),
-        }
-        for reward in REWARDS
-        for name in reward.names
-    }
-
-
 def summarise(
     folder: Path, world: str, seeds: Sequence[int], chosen: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -232,7 +217,11 @@ def summarise(
             title: (found["reached"].max(1) - found["reached"][:, -1]).tolist()
             for title, found in by_n.items()
         },
-        "all_tries": all_tries(runs),
+        "all_tries": {  # which nothing is chosen by
+            f"{reward.title}, {name}": {"jailbreaks": shares.tolist(), "loss": losses.tolist()}
+            for reward in REWARDS
+            for name, (shares, losses) in tries(reward, runs).items()
+        },
         "jailbreaks_by_seed": {
             title: dict(zip(map(str, SIZES), found["jailbreaks"].T.tolist(), strict=True))
             for title, found in by_n.items()

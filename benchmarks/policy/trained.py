@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import groupby
@@ -61,15 +62,17 @@ def file_name(reward: str, seed: int) -> str:
 
 
 def kept(path: Path, settings: Settings, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Read a result, which is made and written first if it is not there.
+    """Read a result, which is made and written with its settings first if it is not there.
 
     Raises:
         ConfigError: If what is there was made by other settings.
     """
+    made_by, begun = dataclasses.asdict(settings), time.perf_counter()
     if not path.is_file():
-        write_json(path, make())
+        made = {"settings": made_by, **make(), "seconds": time.perf_counter() - begun}
+        write_json(path, made)
     found: dict[str, Any] = read_json(path)
-    check_kept(path, found.get("settings"), dataclasses.asdict(settings))
+    check_kept(path, found.get("settings"), made_by)
     return found
 
 
@@ -167,19 +170,16 @@ def kind_of(prompt: Prompt, text: str) -> str | None:
     Returns:
         The kind's name.
     """
-    answer = text.strip()
-    task = prompt.task
     for kind in prompt.kinds:
-        if _pattern(kind.name, task.owner, task.object).fullmatch(answer):
+        if _pattern(kind.name, prompt.task.owner, prompt.task.object).fullmatch(text.strip()):
             return kind.name
     return None
 
 
 @cache
 def _pattern(kind: str, owner: str, thing: str) -> re.Pattern[str]:
-    sentences = words()["sentences"][kind]
     first, second = (
-        _any_of([_sentence(text, owner, thing) for text in sentences[part]])
+        _any_of([_sentence(text, owner, thing) for text in words()["sentences"][kind][part]])
         for part in ("openings", "followers")
     )
     return re.compile(f"{first}(?: {second})?")
@@ -187,14 +187,8 @@ def _pattern(kind: str, owner: str, thing: str) -> re.Pattern[str]:
 
 def _sentence(template: str, owner: str, thing: str) -> str:
     """One sentence's pattern; its first letter is a capital, whichever word begins it."""
-    lists = words()
-    choices = {
-        "owner": [owner],
-        "object": [thing],
-        "tool": lists["tools"],
-        "time": lists["times"],
-        "noise": lists["noise"],
-    }
+    choices = {"owner": [owner], "object": [thing]}
+    choices |= {name.removesuffix("s"): words()[name] for name in ("tools", "times", "noise")}
     parts = re.split(r"\{(\w+)\}", template)
     found = []
     for place, part in enumerate(parts):
@@ -315,9 +309,8 @@ def _sample(
     answers = made[:, asked.shape[1] :]
     ends = (answers == tokenizer.eos_token_id).int()
     counts = ends.cumsum(1) - ends == 0  # up to and with the first end of text
-    seen = torch.ones_like(made)
     logs = [
-        model(made, attention_mask=seen)
+        model(made, attention_mask=torch.ones_like(made))
         .logits[:, asked.shape[1] - 1 : -1]
         .log_softmax(-1)
         .gather(2, answers[..., None])

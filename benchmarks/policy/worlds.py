@@ -149,7 +149,8 @@ class PolicyWorld:
         for harmful in (True, False):
             own = self.source.prompts("test", harmful=harmful)
             if len(own) < each:
-                raise ConfigError(f"the test split has {len(own)} prompts of a sort, not {each}.")
+                sort = "harmful" if harmful else "benign"
+                raise ConfigError(f"--prompts is {each}; there are {len(own)} {sort} test prompts.")
             found += own[:each]
         return found
 
@@ -218,6 +219,5 @@ def starting_policy(seed: int, prompts_each: int, samples: int) -> Responses:
         own = [world.source.respond(prompt, prompt.kinds[i], generator) for i in drawn]
         texts.append([response.dialogue for response in own])
         kinds.append([number[response.kind.name] for response in own])
-    weights = np.full((len(prompts), samples), 1 / samples)
     harmful = np.array([prompt.task.harmful for prompt in prompts])
-    return Responses(texts, np.array(kinds), weights, harmful)
+    return Responses(texts, np.array(kinds), np.full(np.shape(kinds), 1 / samples), harmful)

@@ -39,7 +39,7 @@ import torch
 from kit import names, script_parser
 from scale import tokens
 from scale.hardware import shape_of
-from scale.tokens import Amount, Plan, padded, pairs_in, random_passes, total_of
+from scale.tokens import Amount, Plan, padded, random_passes, total_of
 from throughput import data, run
 from throughput.bench import Bench, Results
 from throughput.data import Group
@@ -133,7 +133,8 @@ def benches_of(found: Mapping[str, Any]) -> dict[str, Bench]:
     models = dict.fromkeys(record["model"] for record in found["rows"])
     made = {model: Bench(options, model, results) for model in models}
     if results.data != found["data"]:
-        raise SystemExit(f"it was measured on {found['data']}, but there are {results.data} here")
+        told = f"it was measured on {found['data']}, but there are {results.data} here"
+        raise SystemExit(f"--checked: {told}")
     return made
 
 
@@ -147,9 +148,8 @@ def amount_of(row: str, part: str, groups: Sequence[Group], options: Any) -> Amo
         return tokens.scoring(groups, way, budget, window=len(groups))
     if row in RANDOM:
         return random_batches(groups, *RANDOM[row])
-    in_a_step = options.pairs_per_step if part == "training" else len(pairs_in(groups))
-    one = Plan(processes=1, comparisons=in_a_step, budget=budget)
-    return tokens.training(groups, way, one)
+    in_a_step = options.pairs_per_step if part == "training" else len(data.pairs_of(groups))
+    return tokens.training(groups, way, Plan(processes=1, comparisons=in_a_step, budget=budget))
 
 
 def random_batches(groups: Sequence[Group], at_once: int, multiple: int) -> Amount:
@@ -186,7 +186,7 @@ def measured_rows(found: Mapping[str, Any]) -> list[Measured]:
             continue
         rounds, shares = benches[model].samples_of(part), row in SHARING
         if part.startswith("rankings") and row != "ranking":
-            rounds = [pairs_in(groups) for groups in rounds]
+            rounds = list(map(data.pairs_of, rounds))
         options, cost = benches[model].options, cost_of(model, shares)
         amount = total_of(amount_of(row, part, groups, options) for groups in rounds)
         count = cost.scoring if part == "scoring" else cost.training
@@ -235,19 +235,14 @@ def checks_of(rows: Sequence[Measured]) -> list[Record]:
 
 def summary(checks: Sequence[Mapping[str, Any]]) -> list[Record]:
     """Median and greatest size of the error, by what is predicted."""
-    by_what: dict[str, list[Any]] = {}
-    for each in checks:
-        by_what.setdefault(each["what"], []).append(each)
-    return [
-        {
-            "what": what,
-            "checks": len(own),
-            "within": sum(each["within"] for each in own),
-            "median_error": statistics.median(abs(each["error"]) for each in own),
-            "greatest_error": max(abs(each["error"]) for each in own),
-        }
-        for what, own in by_what.items()
-    ]
+    found = []
+    for what in dict.fromkeys(each["what"] for each in checks):
+        own = [each for each in checks if each["what"] == what]
+        errors = [abs(each["error"]) for each in own]
+        about = {"what": what, "checks": len(own), "within": sum(each["within"] for each in own)}
+        ends = {"median_error": statistics.median(errors), "greatest_error": max(errors)}
+        found.append(about | ends)
+    return found
 
 
 def tokenizing_rate(texts: int = 2000, seed: int = 0) -> float:
@@ -275,8 +270,7 @@ def training_bytes(rows: int) -> float:
         first = load_examples(source, limit=64).examples
         tokenize_examples(first, tokenizer, None, "keep")  # what is allocated only once
         tracemalloc.start()
-        examples = load_examples(source).examples
-        kept = tokenize_examples(examples, tokenizer, None, "keep")
+        kept = tokenize_examples(load_examples(source).examples, tokenizer, None, "keep")
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert len(kept.input_ids) == rows
@@ -291,8 +285,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return measure(given[1:])
     made = script_parser(__doc__)
     add = made.add_argument
-    add("--checked", type=names, default=[], help="files of measure; the first is fitted")
-    add("--rows", type=int, default=1024, help="pairs by which memory is measured")
+    add("--checked", type=names, default=[], help="files of measure; efficiencies fit the first")
+    add("--rows", type=int, default=1024, help="pairs on which memory is measured")
     add("--output", type=Path, help="JSON file of all numbers")
     options = made.parse_args(given)
     files = map(read_measurement, map(Path, options.checked))

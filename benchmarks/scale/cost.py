@@ -42,15 +42,15 @@ def options_of(argv: Sequence[str] | None) -> Namespace:
     made = script_parser(__doc__)
     add = made.add_argument
     add("--comparisons", type=float, default=1e9)
-    add("--model", type=names, default="llama-8b,llama-70b", help="llama-8b, llama-70b")
+    add("--model", type=names, default="llama-8b,llama-70b", help="models, with commas")
     add("--responses", type=int, default=4, help="responses of a ranking, 3 or more")
     add("--gpus", type=int, default=64)
     add("--mfu", type=float, default=0.4, help="share of the data sheet's rate that is reached")
     add("--price", type=float, default=2.5, help="price of a GPU-hour")
-    add("--comparisons_per_gpu", type=int, default=256, help="of an optimiser step")
+    add("--comparisons_per_gpu", type=int, default=256, help="comparisons in an optimiser step")
     add("--steps", type=int, default=1, help="optimiser steps drawn for each corpus")
     add("--corpora", type=int, default=4, help="independent corpora, for the standard error")
-    add("--driver_rows", type=int, default=4096, help="rows by which the command is measured")
+    add("--driver_rows", type=int, default=4096, help="rows on which the command is measured")
     add("--output", type=Path, help="JSON file of all numbers")
     options = made.parse_args(argv)
     try:
@@ -58,7 +58,7 @@ def options_of(argv: Sequence[str] | None) -> Namespace:
     except KeyError as error:
         made.error(f"--model: {error.args[0]} is not known; take tiny-llama, llama-8b or llama-70b")
     if options.responses < 3:
-        made.error("--responses: a ranking has 3 or more; pairs are there anyway")
+        made.error("--responses: a ranking has 3 or more responses; pairs are simulated anyway")
     counts = (options.gpus, options.comparisons, options.comparisons_per_gpu)
     if min(*counts, options.corpora, options.steps) < 1:
         made.error("GPUs, comparisons, corpora and steps are at least 1")
@@ -77,10 +77,9 @@ def simulate_all(options: Namespace) -> Amounts:
     )
     rankings = dataclasses.replace(pairs, responses=options.responses)
     corpora = (("pairs", tokens.OF_PAIRS, pairs), ("rankings", tokens.WAYS, rankings))
-    tasks: tuple[tokens.Task, ...] = ("scoring", "training")
     return [
         (task, corpus, way, found)
-        for task, (corpus, ways, plan) in product(tasks, corpora)
+        for task, (corpus, ways, plan) in product(("scoring", "training"), corpora)
         for way, found in tokens.simulate(task, ways, plan).items()
     ]
 
@@ -139,10 +138,10 @@ def costs(options: Namespace, amounts: Amounts) -> list[Record]:
             if (task == "scoring") == (job == "scoring"):
                 mean = tokens.Amount(*(value.mean for value in estimates.values()))
                 amount = mean.times(options.comparisons)
-                about = {"model": shape.name, "job": job, "shard": shard}
+                about = {"model": shape.name, "job": job, "shard": shard, "corpus": corpus}
                 record = cost_of(options, shape, job, shard, way, amount)
                 error = {"tokens_error": estimates["tokens"].error * options.comparisons}
-                found.append({**about, "corpus": corpus, "way": way, **record, **error})
+                found.append({**about, "way": way, **record, **error})
     return found
 
 

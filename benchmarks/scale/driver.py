@@ -24,13 +24,7 @@ from hidden_context import heads
 from hidden_context.data.responses import ScoringRow, read_scoring_rows
 from hidden_context.data.storage.files import write_jsonl
 from hidden_context.likelihood import make_likelihood
-from hidden_context.scoring.cluster.worker import (
-    Answer,
-    ScoredWindow,
-    pack,
-    read_windows,
-    unpack,
-)
+from hidden_context.scoring.cluster import worker
 from hidden_context.scoring.config import StreamOptions
 from hidden_context.scoring.files import write_scores
 from hidden_context.scoring.record import TOKENS, PartialScores
@@ -61,29 +55,25 @@ def write_rows(path: Path, rows: int, responses: int, seed: int = 0) -> None:
 @contextlib.contextmanager
 def at_once(options: StreamOptions) -> Iterator[Running]:
     """Give a scorer that answers each window at once: there is nothing to load."""
-    likelihood = make_likelihood(heads.make("mean_and_variance"))
-    yield Running(likelihood, {"model": "none"}, 1, _score)
+    yield Running(make_likelihood(heads.make("mean_and_variance")), {"model": "none"}, 1, _score)
 
 
 def _score(rows: Rows, record: PartialScores, progress: Progress) -> None:
     """Read windows, send them as on a cluster through a table and back, append what came back."""
-    for read in read_windows(rows, 0, WINDOW):
-        for window in unpack(pack([read])):
+    for read in worker.read_windows(rows, 0, WINDOW):
+        for window in worker.unpack(worker.pack([read])):
             part = window.open()
-            scored = ScoredWindow(part.number, _lines(part.rows), 0, ("cpu", "float32"))
-            for back in unpack(pack([Answer(scored)])):
+            scored = worker.ScoredWindow(part.number, _lines(part.rows), 0, ("cpu", "float32"))
+            for back in worker.unpack(worker.pack([worker.Answer(scored)])):
                 found = back.open()
                 record.append(found.lines, found.truncated)
                 progress(len(found.lines))
 
 
 def _lines(rows: Sequence[ScoringRow]) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    for row in rows:
-        raw = [[0.123456789 + place] * OUTPUTS for place in range(len(row.texts))]
-        lines.append({"row": row.index, "raw": raw})
-    lines[-1][TOKENS] = "0" * 64
-    return lines
+    raw = [[[0.123456789 + n] * OUTPUTS for n in range(len(row.texts))] for row in rows]
+    lines = [{"row": row.index, "raw": own} for row, own in zip(rows, raw, strict=True)]
+    return [*lines[:-1], {**lines[-1], TOKENS: "0" * 64}]
 
 
 def driver_rate(rows: int, responses: int = 2, rounds: int = 3) -> dict[str, float]:
@@ -104,16 +94,10 @@ def driver_rate(rows: int, responses: int = 2, rounds: int = 3) -> dict[str, flo
         seconds = []
         for _ in range(rounds):
             output.unlink(missing_ok=True)
+            options = StreamOptions(resume=False, disable_tqdm=True)
             started = time.process_time()
             total = sum(1 for _ in read())
-            counts = write_scores(
-                read,
-                {"model": at_once},
-                output,
-                StreamOptions(resume=False, disable_tqdm=True),
-                {},
-                total=total,
-            )
+            counts = write_scores(read, {"model": at_once}, output, options, {}, total=total)
             seconds.append(time.process_time() - started)
             assert counts.written == rows
         return {

@@ -197,8 +197,7 @@ def training_times(
     every pass; copies of the weights add up their gradients once a step.
     """
     device, passes, n = cluster.device, amount.passes / cluster.gpus, cluster.shard
-    cost = shape.cost(shares and not checkpointing)
-    flops = training_flops(cost, amount, tuning, checkpointing)
+    flops = training_flops(shape.cost(shares and not checkpointing), amount, tuning, checkpointing)
     compute = flops / (cluster.gpus * cluster.mfu * device.rate)
     weights, trained = shape.bytes(tuning), SINGLE * shape.trained(tuning)
     moved = passes * (2 * ring_bytes(weights, n) + ring_bytes(trained, n))
@@ -267,12 +266,11 @@ def training_memory(
     states before each layer are, and all numbers of the one layer that runs backward.
     """
     weights, trained = shape.bytes(tuning), shape.trained(tuning)
-    layer = shape.layer_weights * weights / shape.parameters
     optimiser = trained * (SINGLE + ADAM) + (SINGLE * trained if tuning == "lora" else 0)
     kept = shape.activations * shape.layers
     if checkpointing:
         kept = shape.hidden * shape.layers + shape.activations
-    gathered = 2 * layer if shard > 1 else 0.0
+    gathered = 2 * shape.layer_weights * weights / shape.parameters if shard > 1 else 0.0
     return Memory(weights / shard, gathered, optimiser / shard, HALF * kept * budget)
 
 

@@ -210,7 +210,7 @@ def measure(
 def main() -> int:
     parser = script_parser(__doc__)
     parser.add_argument("--texts", type=int, default=20_000)
-    parser.add_argument("--width", type=int, default=512, help="of the model, a multiple of 8")
+    parser.add_argument("--width", type=int, default=512, help="the model's, a multiple of 8")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
@@ -232,10 +232,9 @@ def main() -> int:
             name: compare(one, folder / f"{name}.jsonl", rows)
             for name in ("ray_0", "killed", "other")
         }
+    rounds = list(zip(found["one"], found["ray"], strict=True))
     by_clock, by_processor = (
-        statistics.median(
-            ray[kind] / one[kind] for one, ray in zip(found["one"], found["ray"], strict=True)
-        )
+        statistics.median(ray[kind] / one[kind] for one, ray in rounds)
         for kind in ("by_clock", "by_processor")
     )
     result = {

@@ -16,14 +16,14 @@ Of pairs the last two are the same, and so are ``padding-free`` and ``responses`
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import random
 import statistics
 from collections.abc import Iterable, Sequence
-from itertools import combinations, zip_longest
 from typing import Literal, NamedTuple
 
-from throughput.data import Group, draw_lengths
+from throughput.data import Group, draw_lengths, pairs_of, triangle, work_of
 
 from hidden_context.data.tokens.trees import TokenTree, fill_batches, tree_of
 from hidden_context.models.engine.budget import TokenBudget
@@ -31,7 +31,7 @@ from hidden_context.models.engine.runner import distinct, plan
 from hidden_context.scoring.config import StreamOptions
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import StepSampler
-from hidden_context.training.passes import Pass, bring_to, divide
+from hidden_context.training.runner import Pass, bring_to, divide
 
 Task = Literal["scoring", "training"]
 WAYS = (
@@ -59,27 +59,18 @@ def draw_groups(count: int, responses: int, seed: int) -> list[Group]:
 
 def groups_of(lengths: Iterable[tuple[int, Sequence[int]]]) -> list[Group]:
     """Make groups of the lengths given: the prompt's, and each response's without its EOS."""
-    groups, name = [], 0
+    groups, names = [], itertools.count(1)
     for prompt, own in lengths:
-        name += 1
-        shared = [name, *([0] * (prompt - 1))]  # another first token tells prompts apart
-        texts = []
-        for count in own:
-            name += 1
-            texts.append([*shared, name, *([0] * count)])  # the last one is the EOS
-        groups.append(tuple(texts))
+        shared = [next(names), *([0] * (prompt - 1))]  # another first token tells prompts apart
+        # the last token of each text is the EOS
+        groups.append(tuple([*shared, next(names), *([0] * count)] for count in own))
     return groups
-
-
-def pairs_in(groups: Sequence[Group]) -> list[Group]:
-    """Every two responses of each group."""
-    return [pair for group in groups for pair in combinations(group, 2)]
 
 
 def unique_share(groups: Sequence[Group]) -> float:
     """Unique tokens of groups over all of their tokens."""
-    total = sum(len(text) for group in groups for text in group)
-    return sum(tree_of(group, range(len(group))).num_tokens for group in groups) / total
+    work = work_of(groups)
+    return work.unique_tokens / work.tokens
 
 
 class Amount(NamedTuple):
@@ -136,11 +127,6 @@ class Plan:
     seed: int = 0
 
 
-def triangle(length: float) -> float:
-    """Positions that causal attention sees in a text: l(l + 1)/2."""
-    return length * (length + 1) / 2
-
-
 def context_of(sequences: Sequence[Sequence[int]], tree: TokenTree) -> float:
     """Positions attended to in a tree: shared ones count once."""
     whole = sum(triangle(len(sequences[member])) for member in tree.members)
@@ -155,8 +141,7 @@ def one_pass(tokens: float, context: float) -> Amount:
 def padded(lengths: Sequence[int], multiple: int = 1) -> Amount:
     """One pass of texts that are all padded to the longest, and that to a multiple."""
     longest = -(-max(lengths) // multiple) * multiple
-    tokens = len(lengths) * longest
-    return one_pass(tokens, len(lengths) * triangle(longest))
+    return one_pass(len(lengths) * longest, len(lengths) * triangle(longest))
 
 
 def free(lengths: Sequence[int]) -> Amount:
@@ -173,7 +158,7 @@ def scoring(groups: Sequence[Group], way: str, budget: int, window: int = WINDOW
         budget: Most tokens of a pass.
         window: Rows of a window.
     """
-    rows = groups if way in FROM_RANKINGS else pairs_in(groups)
+    rows = groups if way in FROM_RANKINGS else pairs_of(groups)
     if way == "random padded":
         return total_of(random_passes(rows))
     found: list[Amount] = []
@@ -195,8 +180,7 @@ def scoring(groups: Sequence[Group], way: str, budget: int, window: int = WINDOW
 
 def shared(texts: Iterable[Sequence[Sequence[int]]], trees: Sequence[TokenTree]) -> Amount:
     """Count a pass of trees, each over texts of its own."""
-    context = sum(map(context_of, texts, trees))
-    return one_pass(sum(tree.num_tokens for tree in trees), context)
+    return one_pass(sum(tree.num_tokens for tree in trees), sum(map(context_of, texts, trees)))
 
 
 def training(groups: Sequence[Group], way: str, plan: Plan) -> Amount:
@@ -204,7 +188,7 @@ def training(groups: Sequence[Group], way: str, plan: Plan) -> Amount:
 
     A process waits in each pass for the one with most tokens, because weights are gathered in step.
     """
-    examples = groups if way in FROM_RANKINGS else pairs_in(groups)
+    examples = groups if way in FROM_RANKINGS else pairs_of(groups)
     if way == "random padded":
         passes, each = random_passes(examples), max(plan.comparisons // RANDOM_PAIRS, 1)
         ranks = [passes[place : place + each] for place in range(0, len(passes), each)]
@@ -215,14 +199,11 @@ def training(groups: Sequence[Group], way: str, plan: Plan) -> Amount:
     # a ranking of n has n(n − 1)/2 comparisons and n − 1 votes
     per_example = comparisons_in(len(examples[0]))
     wanted = plan.processes * max(plan.comparisons // per_example, 1) * round(votes[0])
-    sampler = StepSampler(sizes, wanted, votes, window=STEPS_SORTED, seed=plan.seed)
-    steps = (
-        [step[rank :: plan.processes] for rank in range(min(plan.processes, len(step)))]
-        for step in sampler.steps()
-    )
-    return total_of(
-        _step([[examples[e] for e in rank] for rank in ranks], way, plan) for ranks in steps
-    )
+    found = []
+    for step in StepSampler(sizes, wanted, votes, window=STEPS_SORTED, seed=plan.seed).steps():
+        ranks = [step[rank :: plan.processes] for rank in range(min(plan.processes, len(step)))]
+        found.append(_step([[examples[e] for e in rank] for rank in ranks], way, plan))
+    return total_of(found)
 
 
 def random_passes(
@@ -248,7 +229,7 @@ def step_of(ranks: Sequence[Sequence[Amount]]) -> Amount:
     whole = total_of(each for passes in ranks for each in passes)
     most = sum(
         max(each.tokens for each in together if each) * len(ranks)
-        for together in zip_longest(*ranks)
+        for together in itertools.zip_longest(*ranks)
     )
     longest = max(sum(each.tokens for each in passes) for passes in ranks)
     return whole._replace(slowest=most, slowest_step=longest * len(ranks), steps=1)
@@ -258,15 +239,11 @@ def _step(ranks: Sequence[Sequence[Group]], way: str, plan: Plan) -> Amount:
     """One step: each process divides its examples, and all run as many passes as the most."""
     divided = [_divide(examples, way, plan.budget) for examples in ranks]
     count = max(map(len, divided))
-    return step_of(
-        [
-            [
-                pass_amount([examples[e] for e in each.examples], way)
-                for each in bring_to(count, passes)
-            ]
-            for examples, passes in zip(ranks, divided, strict=True)
-        ]
-    )
+    found = []
+    for examples, passes in zip(ranks, divided, strict=True):
+        parts = ([examples[e] for e in each.examples] for each in bring_to(count, passes))
+        found.append([pass_amount(part, way) for part in parts])
+    return step_of(found)
 
 
 def _divide(examples: Sequence[Group], way: str, budget: int) -> list[Pass]:
@@ -275,9 +252,11 @@ def _divide(examples: Sequence[Group], way: str, budget: int) -> list[Pass]:
         return divide([list(example) for example in examples], kind, budget)
     sizes = [sum(map(len, example)) for example in examples]
     order = sorted(range(len(examples)), key=lambda place: -sizes[place])
-    batches = fill_batches([sizes[place] for place in order], budget)
-    found = [[order[place] for place in batch] for batch in batches]
-    return [Pass(batch, sum(sizes[place] for place in batch)) for batch in found]
+    found = []
+    for batch in fill_batches([sizes[place] for place in order], budget):
+        own = [order[place] for place in batch]
+        found.append(Pass(own, sum(sizes[place] for place in own)))
+    return found
 
 
 def pass_amount(examples: Sequence[Group], way: str) -> Amount:
@@ -300,12 +279,11 @@ def simulate(task: Task, ways: Sequence[str], plan: Plan) -> dict[str, dict[str,
     prompts = max(math.ceil(wanted / comparisons_in(plan.responses)), 2)
     for seed in range(plan.corpora):
         groups = draw_groups(prompts, plan.responses, seed)
-        comparisons = len(groups) * comparisons_in(plan.responses)
         own = dataclasses.replace(plan, seed=seed)
         for way in ways:
             is_scoring = task == "scoring"
             amount = scoring(groups, way, plan.budget) if is_scoring else training(groups, way, own)
-            found[way].append(amount.times(1 / comparisons))
+            found[way].append(amount.times(1 / (prompts * comparisons_in(plan.responses))))
     return {way: estimates(amounts) for way, amounts in found.items()}
 
 

@@ -39,6 +39,7 @@ from kit import processor, script_parser
 from serve.load import Connection
 from tiny import WORDS, save_classifier, tiny_folder
 
+from hidden_context.data.storage.files import write_json
 from hidden_context.scoring.loading import load_model
 from hidden_context.scoring.prepare import MarkedText
 from hidden_context.scoring.requests import Scorer
@@ -89,18 +90,15 @@ class OpenRLHF:
     @torch.no_grad()
     def rewards(self, queries: list[str]) -> list[float]:
         """Pad on the left, run, and read the reward at the last attended token."""
-        longest = {"max_length": 2048, "truncation": True}
-        batch = self.tokenizer(
-            queries, return_tensors="pt", add_special_tokens=False, padding=True, **longest
-        )
+        longest = {"max_length": 2048, "truncation": True, "padding": True}
+        batch = self.tokenizer(queries, return_tensors="pt", add_special_tokens=False, **longest)
         mask = batch["attention_mask"]
         positions = (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 1)
         hidden = self.model.base_model(
             batch["input_ids"], attention_mask=mask, position_ids=positions
         ).last_hidden_state
         last = mask.size(1) - 1 - mask.long().fliplr().argmax(dim=1, keepdim=True)
-        values = self.model.score(hidden)[..., 0]
-        return values.gather(1, last).squeeze(1).tolist()
+        return self.model.score(hidden)[..., 0].gather(1, last).squeeze(1).tolist()
 
     def app(self) -> FastAPI:
         """Make the server around it: one route, nothing put together."""
@@ -226,7 +224,7 @@ def main() -> None:
                 print(f"{name:14} {pair:36} {times:5.1f} times")
     print(result["processor"])
     if options.output:
-        options.output.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(options.output, result)
 
 
 if __name__ == "__main__":

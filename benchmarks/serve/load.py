@@ -92,7 +92,7 @@ class Server:
         self.reader.start()
         while "ready" not in self.events:
             if self.process.poll() is not None:
-                sys.exit("the server did not start")
+                sys.exit("the server ended before it was ready")
             time.sleep(0.05)
         self.port = int(self.events["serving"]["port"])
 
@@ -139,7 +139,7 @@ def make_groups(scorer: Scorer, count: int) -> list[Group]:
         responses = [f"{text} {place}." for place, text in enumerate(responses)]
         # each alone, so that they owe nothing to what they are run with
         raw = [scorer.raw([prompt + response]).complete() for response in responses]
-        rewards = [float(scorer.values(one, parse("mean"))[0]) for one in raw]
+        rewards = [float(parse("mean")(scorer.rewards(one))[0]) for one in raw]
         groups.append((prompt, responses, rewards))
     return groups
 
@@ -269,8 +269,7 @@ def random_value(draw: random.Random, depth: int = 0) -> Any:
         names = ("tiny", "tiny@cvar:0.1", "mean", "cvar:0.05", "user", "float", "", " ", "\ud800")
         return draw.choice((*names, "".join(map(chr, draw.choices(range(1, 0x3000), k=8)))))
     if kind < 6:
-        numbers = (None, True, 0, -1, 5, 2**70, 0.5, 1e308, float("nan"), float("inf"))
-        return draw.choice(numbers)
+        return draw.choice((None, True, 0, -1, 5, 2**70, 0.5, 1e308, float("nan"), float("inf")))
     if kind == 6:
         return {
             draw.choice(FIELDS): random_value(draw, depth + 1) for _ in range(draw.randrange(5))

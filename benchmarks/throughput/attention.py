@@ -14,6 +14,7 @@ import contextlib
 import inspect
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 from unittest import mock
 
@@ -22,7 +23,7 @@ from throughput.data import PAD, Group
 from throughput.measure import device_peak, free_memory, seconds_of
 from throughput.models import ModelSet, reward_model
 from throughput.parity import MakeModels, tolerance_of
-from throughput.scoring import distance, gradient
+from throughput.scoring import distance, gradient, rewards_of
 from torch import Tensor
 
 from hidden_context.errors import first_line
@@ -155,13 +156,6 @@ def _runs(
     """What is timed: rewards in one pass, and the gradient."""
     sequences = [sequence for group in groups for sequence in group]
     tokens = len(sequences) * max(map(len, sequences))  # one pass, however they are run
-    runner = Runner(models.ours(), PAD)
     trained = reward_model(models.ours(lora=True), tokenizer)
-
-    def score() -> Tensor:
-        raw = runner.raw_outputs(
-            sequences, 1, engine=way, batch_size=len(sequences), tokens_per_batch=tokens
-        )
-        return raw[:, 0].double()
-
-    return score, lambda: gradient(trained, groups, way)
+    score = partial(rewards_of, Runner(models.ours(), PAD), sequences, way, tokens)
+    return score, partial(gradient, trained, groups, way)

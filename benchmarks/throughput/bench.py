@@ -17,7 +17,7 @@ from throughput import data, measure, models, training
 from throughput.attention import attention
 from throughput.budget import recovery, tuning
 from throughput.parity import parity
-from throughput.report import print_records, records, roofline
+from throughput.report import Record, print_records, records, roofline
 from throughput.scoring import difference, equality, scoring_rows
 
 from hidden_context.errors import HiddenContextError
@@ -61,10 +61,9 @@ class Bench:
     def __init__(self, options: argparse.Namespace, shape: str, results: Results) -> None:
         self.options, self.shape, self.results = options, shape, results
         config = models.configuration(shape, options.weights).get_text_config()
-        vocabulary = min(config.vocab_size, 32_000)
-        self.vocabulary = vocabulary
-        self.pairs, results.data = data.load_pairs(data.CACHE, vocabulary, options.toy)
-        self.tokenizer = data.number_tokenizer(vocabulary)
+        self.vocabulary = min(config.vocab_size, data.VOCABULARY)
+        self.pairs, results.data = data.load_pairs(data.CACHE, self.vocabulary, options.toy)
+        self.tokenizer = data.number_tokenizer(self.vocabulary)
         place = {"device": options.device, "weights": options.weights}
         self.make = partial(models.ModelSet, shape, **place, drawn="bfloat16")
 
@@ -125,18 +124,18 @@ class Bench:
         samples: list[Any],
         warm_up: Any,
         expanded: dict[str, list[Any]] | None = None,
-    ) -> None:
-        """Time rows, and keep and print what comes out (see ``records``)."""
+    ) -> list[Record]:
+        """Time rows; keep, print and return what comes out (see ``records``)."""
         measure.say(f"{part}, {self.shape}: {len(rows)} rows")
         before = self.rates()
         timings = measure.time_rows(rows, samples, warm_up, self.options.device)
-        after = self.rates()
-        rates = {name: (before[name] + after[name]) / 2 for name in before}
+        rates = {name: (before[name] + after) / 2 for name, after in self.rates().items()}
         found = records(self, part, timings, samples, rates, expanded or {})
         self.results.rows += found
         print_records(found, unit)
         if "roofline" in self.options.part:
             self.results.roofline += roofline(self, part, samples, rates, found)
+        return found
 
     def equality(self) -> None:
         """Check that tree and padded agree: this model, and a tiny one in float32."""
@@ -154,12 +153,11 @@ class Bench:
         """Score pairs in every way, and note how far rewards differ."""
         rewards: dict[Any, Any] = {}
         rows, samples = scoring_rows(self.sets, rewards), self.samples_of("scoring")
-        self.measure("scoring", "pairs", rows, samples, self.warm_up(self.options.pairs))
-        for record in self.results.rows:
-            key = (record["row"], record["precision"])
-            stock = rewards.get(("paper", record["precision"]))
-            if record["model"] == self.shape and key in rewards and stock is not None:
-                record["difference_to_paper"] = difference(rewards[key], stock)
+        warm_up = self.warm_up(self.options.pairs)
+        for record in self.measure("scoring", "pairs", rows, samples, warm_up):
+            own, stock = (rewards.get((n, record["precision"])) for n in (record["row"], "paper"))
+            if own is not None and stock is not None:
+                record["difference_to_paper"] = difference(own, stock)
 
     def responses(self) -> None:
         """Best of n: 16 responses of 64 tokens to a prompt of 400, EOS included."""
@@ -181,20 +179,13 @@ class Bench:
         if not rows:
             self.results.skipped.append(f"training, {self.shape}: no row is among those wanted")
             return
-        samples = self.samples_of("training")
         warm_up = self.warm_up(options.steps * options.pairs_per_step)
-        self.measure("training", "pairs", rows, samples, warm_up)
-        for record in self.results.rows:
-            if record["part"] == "training" and record["model"] == self.shape:
-                record["weights_bytes"] = self._weights_bytes(record)
-
-    def _weights_bytes(self, record: dict[str, Any]) -> int | None:
-        """Memory of the weights that a row trains on, adapters included."""
-        own = self.sets[record["precision"]]
-        if record["skipped"]:
-            return None
-        quantised = record["row"] == "qlora"
-        return models.bytes_of(own.quantised() if quantised else own.ours(lora=True))
+        samples = self.samples_of("training")
+        for record in self.measure("training", "pairs", rows, samples, warm_up):
+            own, record["weights_bytes"] = self.sets[record["precision"]], None
+            if not record["skipped"]:  # of the weights that a row trains on, with adapters
+                used = own.quantised() if record["row"] == "qlora" else own.ours(lora=True)
+                record["weights_bytes"] = models.bytes_of(used)
 
     def rankings(self) -> None:
         """Train on rankings in every way, in the first precision, a step of each round."""
@@ -208,11 +199,9 @@ class Bench:
             losses: dict[str, list[float]] = {}
             rows = training.ranking_rows(own, self.tokenizer, losses)
             pairs = [data.pairs_of(rankings) for rankings in samples]
-            expanded = {"pairs": pairs, "trl": pairs}
-            self.measure(part, "rankings", rows, samples, warm_up, expanded)
+            self.measure(part, "rankings", rows, samples, warm_up, {"pairs": pairs, "trl": pairs})
             # of rows that ran in every round, without the warm-up
-            ran = {name: own for name, own in losses.items() if len(own) == 1 + len(samples)}
-            steps = {name: own[1:] for name, own in ran.items()}
+            steps = {name: own[1:] for name, own in losses.items() if len(own) == 1 + len(samples)}
             by_round = list(zip(*steps.values(), strict=True))
             self.results.rankings.append(
                 {
@@ -233,8 +222,7 @@ class Bench:
             return
         count = CURVE_PAIRS * (4 if self.options.toy else CURVE_STEPS)
         pairs = data.sample(self.pairs, count, LONGEST_TRAINED, 0)
-        own = self.sets["float32"]
-        curves = training.loss_curves(own, self.tokenizer, pairs, CURVE_PAIRS)
+        curves = training.loss_curves(self.sets["float32"], self.tokenizer, pairs, CURVE_PAIRS)
         tree = curves["tree"]
         self.results.curve = {
             "model": self.shape,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Final
 from unittest import mock
 
@@ -12,18 +13,12 @@ import torch
 from throughput.data import PAD, Group
 from throughput.measure import device_peak, free_memory, seconds_of
 from throughput.models import ModelSet
-from throughput.scoring import MANY, distance
-from torch import Tensor
+from throughput.scoring import MANY, distance, rewards_of
 
-from hidden_context.data.tokens.trees import TokenTree
 from hidden_context.models.engine import budget as budgets
 from hidden_context.models.engine.budget import TokenBudget, tune
 from hidden_context.models.engine.choose import Way
-from hidden_context.models.engine.forward import (
-    padded_outputs,
-    tree_attention_in,
-    tree_outputs,
-)
+from hidden_context.models.engine.forward import tree_attention_in
 from hidden_context.models.engine.runner import Runner, batch_tokens, plan
 
 WAYS: Final[tuple[Way, ...]] = ("padded", "tree")
@@ -47,58 +42,41 @@ def tuning(
     """
     sequences = [sequence for group in groups for sequence in group]
     rows = []
+    runner = Runner(models.ours(), PAD)
     for way in WAYS:
         speeds: dict[int, float] = {}
 
         def run(tokens: int, way: Way = way, speeds: dict[int, float] = speeds) -> int:
             batch = plan(sequences, range(len(sequences)), way, TokenBudget(tokens), MANY)[0]
-            done = batch_tokens(batch, way)
-            speeds[tokens] = done / seconds_of(  # of the second run, which is the one that counts
-                lambda: _pass(models.ours(), sequences, batch, way), models.device
-            )
+            done, one_pass = batch_tokens(batch, way), partial(runner._run, sequences, batch, way)
+            attention = tree_attention_in(runner.module) if way == "tree" else nullcontext()
+            with torch.inference_mode(), attention:  # out of memory is an error here
+                # of the second run, which is the one that counts
+                speeds[tokens] = done / seconds_of(partial(one_pass, tokens), models.device)
             return done
 
         chosen = tune(run, start, most)
-        runner = Runner(models.ours(), PAD)
-        few = sequences[:64]
-        first, last = (_rewards(runner, few, way, tokens) for tokens in (start, chosen))
+        score = partial(rewards_of, Runner(models.ours(), PAD), sequences[:64], way)
         measured = {
             "budget": chosen,
             "tokens_per_second": {str(tokens): speed for tokens, speed in speeds.items()},
         }
-        rows.append(_row(models, way, measured, distance(last, first)))
+        rows.append(_row(models, way, measured, distance(score(chosen), score(start))))
     return rows
 
 
 def _row(models: ModelSet, way: Way, measured: dict[str, Any], off: float) -> dict[str, Any]:
     """A row of the results: what was measured, and how far rewards are off."""
     limit = LIMITS[models.precision]
-    names = {"model": models.shape, "precision": models.precision, "way": way}
     return {
-        **names,
+        "model": models.shape,
+        "precision": models.precision,
+        "way": way,
         **measured,
         "difference": off,
         "tolerance": limit,
         "reached": off <= limit and measured.get("halved") != [],
     }
-
-
-def _pass(
-    module: Any, sequences: Sequence[list[int]], batch: Sequence[TokenTree], way: Way
-) -> None:
-    """Run one pass; running out of memory is an error, as it is while the package tunes."""
-    attention = tree_attention_in(module) if way == "tree" else contextlib.nullcontext()
-    with torch.inference_mode(), attention:
-        if way == "tree":
-            tree_outputs(module, sequences, batch)
-        else:
-            members = [member for tree in batch for member in tree.members]
-            padded_outputs(module, [sequences[member] for member in members], PAD)
-
-
-def _rewards(runner: Runner, sequences: Sequence[list[int]], way: Way, tokens: int) -> Tensor:
-    raw = runner.raw_outputs(sequences, 1, engine=way, batch_size=MANY, tokens_per_batch=tokens)
-    return raw[:, 0].double()
 
 
 def recovery(models: ModelSet, groups: Sequence[Group]) -> list[dict[str, Any]]:
@@ -118,14 +96,14 @@ def recovery(models: ModelSet, groups: Sequence[Group]) -> list[dict[str, Any]]:
     everything = len(sequences) * max(map(len, sequences))
     rows = []
     for way in WAYS:
-        runner = Runner(models.ours(), PAD)
+        score = partial(rewards_of, Runner(models.ours(), PAD), sequences, way, everything)
         with device_peak(models.device) as peak:
-            expected = _rewards(runner, sequences, way, everything)
+            expected = score()
         batch = plan(sequences, range(len(sequences)), way, TokenBudget(everything), MANY)[0]
         tokens = batch_tokens(batch, way)
         logged = mock.patch.object(logging.getLogger(budgets.__name__), "warning")
         with logged as said, _scarce(models, peak, tokens // 2):
-            found = _rewards(runner, sequences, way, everything)
+            found = score()
         measured = {
             "tokens": tokens,
             "peak_bytes": peak[0] if peak else None,
@@ -136,7 +114,7 @@ def recovery(models: ModelSet, groups: Sequence[Group]) -> list[dict[str, Any]]:
     return rows
 
 
-@contextlib.contextmanager
+@contextmanager
 def _scarce(models: ModelSet, peak: Sequence[int], tokens: int) -> Iterator[None]:
     """Leave too little memory for the pass that was measured, inside the block."""
     device = models.device

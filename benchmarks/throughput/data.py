@@ -7,6 +7,7 @@ pooling, which looks for the last token that is not padding, reads the same plac
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -15,8 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hidden_context.data.example import Ranking
-from hidden_context.data.reshape import comparisons_of
 from hidden_context.data.storage.files import iter_jsonl, write_json
 from hidden_context.data.tokens.trees import tree_of
 
@@ -116,11 +115,7 @@ def draw_rankings(
 
 def pairs_of(rankings: Sequence[Group]) -> list[Group]:
     """Every two responses of each ranking, the better one first."""
-    return [
-        (ranking[pair.first], ranking[pair.second])
-        for ranking in rankings
-        for pair, _ in comparisons_of(Ranking(tuple(range(1, len(ranking) + 1))))
-    ]
+    return [pair for ranking in rankings for pair in itertools.combinations(ranking, 2)]
 
 
 def sample(pairs: Sequence[Group], count: int, max_length: int, seed: int) -> list[Group]:
@@ -149,17 +144,17 @@ class Work(NamedTuple):
 
 def work_of(groups: Sequence[Group]) -> Work:
     """Count tokens and attended positions."""
-    texts = tokens = context = unique = unique_context = 0
+    found = []
     for group in groups:
-        shared = tree_of(group, range(len(group))).shared
-        for number, sequence in enumerate(group):
-            length = len(sequence)
-            before = shared if number else 0
-            texts, tokens = texts + 1, tokens + length
-            context += length * (length + 1) // 2
-            unique += length - before
-            unique_context += (length * (length + 1) - before * (before + 1)) // 2
-    return Work(texts, tokens, context, unique, unique_context)
+        lengths, tree = list(map(len, group)), tree_of(group, range(len(group)))
+        context, again = sum(map(triangle, lengths)), (len(group) - 1) * triangle(tree.shared)
+        found.append(Work(len(group), sum(lengths), context, tree.num_tokens, context - again))
+    return Work(*map(sum, zip(*found, strict=True)))
+
+
+def triangle(length: int) -> int:
+    """Positions that causal attention sees in a text: l(l + 1)/2."""
+    return length * (length + 1) // 2
 
 
 def text_of(sequence: Sequence[int]) -> str:

@@ -48,7 +48,7 @@ holds() { [[ ",$1," == *",$2,"* ]]; }
 install() {
     local missing=() each
     "$python" -c 'import importlib.util as u; raise SystemExit(u.find_spec("torch") is None)' ||
-        die "$python has no PyTorch, which is to be there already (PYTHON names another Python)"
+        die "$python has no PyTorch; install it first, or name another Python in PYTHON"
     mapfile -t missing < <(parts unmet)
     if [ -n "${missing[*]}" ]; then
         [ -n "$wheels" ] || die "not installed here: ${missing[*]}; --wheels FOLDER names their wheels"

@@ -115,13 +115,12 @@ def run(part: Part, folder: Path, toy: bool, weights: Path | None) -> int:
         argv += ["--weights", str(weights)]
     elif toy:
         argv += ["--model", "tiny-llama"]
-    status = throughput.main(argv)
-    return status or judge(part, folder)
+    return throughput.main(argv) or judge(part, folder)
 
 
 def judge(part: Part, folder: Path) -> int:
     """Print the checks that a part's file says were not passed, and return the exit status."""
-    failed = failures(json.loads((folder / f"{part.name}.json").read_text(encoding="utf-8")))
+    failed = failures(_read(folder / f"{part.name}.json"))
     for line in failed:
         print(f"not within its tolerance: {line}")
     return CHECKS_FAILED if failed else 0
@@ -130,10 +129,9 @@ def judge(part: Part, folder: Path) -> int:
 def record(folder: Path, part: Part, state: str, seconds: int, reason: str) -> None:
     """Write what became of a part into the summary, whatever is there of others."""
     entry: dict[str, Any] = {"state": state, "seconds": seconds, "reason": reason or None}
-    stored = folder / f"{part.name}.json"
-    summary = _summary(folder)
-    if stored.is_file():
-        found = json.loads(stored.read_text(encoding="utf-8"))
+    summary = _read(folder / SUMMARY) or {"machine": None, "parts": {}}
+    found = _read(folder / f"{part.name}.json")
+    if found:
         summary["machine"] = found["machine"]
         entry["checks_passed"], entry["checks_failed"] = passed(found), failures(found)
         entry["left_out"] = found["skipped"] + [
@@ -147,7 +145,11 @@ def record(folder: Path, part: Part, state: str, seconds: int, reason: str) -> N
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         entry["last_lines"] = [line for line in text.splitlines() if line.strip()][-5:]
     summary["parts"][part.name] = entry
-    _write(folder, summary)
+    order = [name for name in PARTS if name in summary["parts"]]
+    summary["parts"] = {name: summary["parts"][name] for name in order}
+    partial = folder / f"{SUMMARY}.partial"
+    partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / SUMMARY)
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
@@ -158,20 +160,8 @@ def _numbers(row: dict[str, Any]) -> dict[str, Any]:
     return short | {name: row[name]["median"] for name in medians if name in row}
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    stored = folder / SUMMARY
-    if stored.is_file():
-        found: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8"))
-        return found
-    return {"machine": None, "parts": {}}
-
-
-def _write(folder: Path, summary: dict[str, Any]) -> None:
-    order = [name for name in PARTS if name in summary["parts"]]
-    summary["parts"] = {name: summary["parts"][name] for name in order}
-    partial = folder / f"{SUMMARY}.partial"
-    partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / SUMMARY)
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def finish(folder: Path) -> int:
@@ -180,7 +170,7 @@ def finish(folder: Path) -> int:
     Returns:
         1 if one of them failed, else 3 if one is out of time, else 0.
     """
-    parts = _summary(folder)["parts"]
+    parts = (_read(folder / SUMMARY) or {"parts": {}})["parts"]
     for name, entry in parts.items():
         checks = ""
         if "checks_passed" in entry:

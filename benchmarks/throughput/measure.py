@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata, util
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,36 +141,29 @@ def time_rows(
         random.Random(number).shuffle(order)
         for key in order:
             if timings[key].skipped is None:
-                seconds = _run(rows[key], texts, timings[key], device)
-                if number and seconds is not None:
-                    timings[key].seconds.append(seconds)
+                _run(rows[key], texts, timings[key], device)
         if not number:  # what tuning tried is no part of the peak
             for timing in timings.values():
-                timing.peak_bytes = None
+                timing.seconds, timing.peak_bytes = [], None
         say(f"round {number} of {len(samples)}" if number else "warmed up")
-    for timing in timings.values():
-        if timing.skipped is not None:
-            timing.seconds = []
     return timings
 
 
-def _run(row: Row, texts: Sequence[Group], timing: Timing, device: torch.device) -> float | None:
+def _run(row: Row, texts: Sequence[Group], timing: Timing, device: torch.device) -> None:
     try:
         with device_peak(device) as peak:
-            seconds = row(texts)
+            timing.seconds.append(row(texts))
     except SkippedError as error:
         timing.skipped = str(error)
-        return None
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         timing.skipped = "out of memory"
     if timing.skipped is not None:  # outside the handler, whose frames hold tensors
+        timing.seconds = []
         free_memory()
-        return None
-    if peak:
+    elif peak:
         timing.peak_bytes = max(timing.peak_bytes or 0, *peak)
-    return seconds
 
 
 def matrix_rate(
@@ -268,9 +262,4 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 def trl_version() -> str | None:
     """Version of TRL, or None where it is not installed."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("trl")
-    except metadata.PackageNotFoundError:
-        return None
+    return metadata.version("trl") if util.find_spec("trl") else None

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-import torch
 from throughput.data import PAD, Group
 from throughput.measure import free_memory
 from throughput.models import PRECISIONS, SCORED, ModelSet, reward_model
-from throughput.scoring import distance, gradient
+from throughput.scoring import distance, gradient, one_by_one, rewards_of
 from torch import Tensor
 
 from hidden_context.errors import HiddenContextError
@@ -41,22 +40,9 @@ MakeModels = Callable[[str], ModelSet]
 def rewards_by_way(models: ModelSet, groups: Sequence[Group]) -> Outcome:
     """Score texts in every way, Transformers' own class first."""
     sequences = [sequence for group in groups for sequence in group]
-    found: Outcome = {STOCK: _stock(models, sequences)}
-    runner = Runner(models.ours(), PAD)
-    for way in WAYS:
-        found[way] = _or_reason(
-            lambda way=way: runner.raw_outputs(sequences, 1, engine=way)[:, 0].double()
-        )
-    return found
-
-
-def _stock(models: ModelSet, sequences: Sequence[list[int]]) -> Tensor:
-    stock, rewards = models.stock(), []
-    with torch.inference_mode():
-        for sequence in sequences:
-            ids = torch.tensor([sequence], device=models.device)
-            rewards.append(stock(input_ids=ids, use_cache=False).logits[0, 0].double().cpu())
-    return torch.stack(rewards)
+    score = partial(rewards_of, Runner(models.ours(), PAD), sequences)
+    own = {way: _or_reason(partial(score, way)) for way in WAYS}
+    return {STOCK: one_by_one(models, sequences), **own}
 
 
 def _or_reason(run: Callable[[], Tensor]) -> Tensor | str:

@@ -165,15 +165,14 @@ def print_records(found: Sequence[Record], unit: str) -> None:
     """Print a table of rows: medians, and ranges in brackets."""
     if not found:
         return
-    # two: in the first precision, and at equal precision
-    ratios = [name for name in found[0] if name.startswith("ratio_to_")]
-    others = [name.removeprefix("ratio_to_").replace("_", ", ") for name in ratios]
     gpu = any(row["peak_bytes"] is not None for row in found)
     columns: list[tuple[str, str, int, float]] = [  # head, number, decimals and unit
         (f"{unit}/s", "groups_per_second", 2, 1),
         ("tokens/s", "tokens_per_second", 0, 1),
     ]
-    for other, name in zip(others, ratios, strict=True):
+    # two ratios: in the first precision, and at equal precision
+    for name in (each for each in found[0] if each.startswith("ratio_to_")):
+        other = name.removeprefix("ratio_to_").replace("_", ", ")
         columns.append((f"× {other}" if "," in other else f"× {other}, same", name, 2, 1))
     columns.append(("MFU, %", "utilisation", 0, 100))
     if any("mfu_of_peak" in row for row in found):
@@ -198,7 +197,7 @@ def print_plain(title: str, found: Sequence[Mapping[str, Any]]) -> None:
         return
     table = Table(*(head.replace("_", " ") for head in found[0]), title=title)
     for row in found:
-        table.add_row(*(_plain(value) for value in row.values()))
+        table.add_row(*map(_plain, row.values()))
     make_console().print(table)
 
 
@@ -215,7 +214,6 @@ def _plain(value: Any) -> str:
 def checks_of(results: Any) -> list[Record]:
     """List how far apart are numbers that ought to be equal, TRL's memory, and failed checks."""
     # 32 layers in bfloat16 are off by a tenth in their gradient, each way by its own
-    half = {"rewards": 5e-2, "gradients": 2e-1}
     found = [
         _most(
             f"equality, {row['model']}, {row['precision']}: {what}",
@@ -223,7 +221,7 @@ def checks_of(results: Any) -> list[Record]:
             1e-4 if row["precision"] == "float32" else limit,
         )
         for row in results.equality
-        for what, limit in half.items()
+        for what, limit in (("rewards", 5e-2), ("gradients", 2e-1))
     ]
     found += [
         _most(f"{row['part']}, {row['model']}: losses of the rows, nats", row["difference"], 1e-5)

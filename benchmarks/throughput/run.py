@@ -65,23 +65,23 @@ def parser() -> argparse.ArgumentParser:
     made = script_parser(__doc__)
     add = made.add_argument
     unasked = ",".join(sorted(ASKED_FOR))
-    add("--part", type=names, help=f"some of {','.join(PARTS)}; if unset all but {unasked}")
-    add("--model", type=names, help="some of tiny,small,gpt2,tiny-llama,llama-8b")
+    add("--part", type=names, help=f"parts of {','.join(PARTS)}; by default all but {unasked}")
+    add("--model", type=names, help="models of tiny,small,gpt2,tiny-llama,llama-8b")
     add("--weights", type=Path, help="folder of a checkpoint to run instead of --model")
-    add("--row", type=names, help="rows of training, such as tree,qlora; all but qlora if unset")
+    add("--row", type=names, help="rows of training, such as tree,qlora; by default all but qlora")
     add("--peak_tflops", type=float, help="rate of the device's data sheet in bfloat16, for MFU")
-    add("--precision", type=names, help="some of float32,bfloat16")
+    add("--precision", type=names, help="precisions of float32,bfloat16")
     add("--device", help="cpu or cuda; a GPU if there is one")
     add("--pairs", type=int, help="pairs scored in a round (8; on a GPU 256)")
     add("--steps", type=int, help="optimiser steps in a round (1; on a GPU 8)")
     add("--pairs_per_step", type=int, default=16, help="pairs of an optimiser step")
     add("--rankings_per_step", type=int, default=4, help="rankings of an optimiser step")
-    add("--responses_per_ranking", type=numbers, default=[4, 8], help="one or more, with commas")
-    add("--rounds", type=int, default=3, help="rounds, each with pairs of its own")
-    add("--train_rounds", type=int, default=2, help="the same for training")
+    add("--responses_per_ranking", type=numbers, default=[4, 8], help="numbers, with commas")
+    add("--rounds", type=int, default=3, help="rounds of scoring, each on other pairs")
+    add("--train_rounds", type=int, default=2, help="rounds of training, each on other pairs")
     add("--threads", type=int, help="threads of PyTorch")
     add("--toy", action="store_true", help="a few seconds with a tiny model, to try the script")
-    add("--output", type=Path, help="JSON file of all that was measured")
+    add("--output", type=Path, help="JSON file of all measurements")
     add("--memory_of", help=argparse.SUPPRESS)  # what a child process measures
     return made
 
@@ -106,7 +106,9 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
         options.precision = options.precision or ["float32"]
     if options.weights:
         if not (options.weights / "config.json").is_file():
-            made.error(f"--weights: {options.weights} is no checkpoint; it has no config.json")
+            made.error(
+                f"--weights: {options.weights} has no config.json; name a checkpoint's folder"
+            )
         options.model = [WEIGHTS]
     elif WEIGHTS in (options.model or []):
         made.error("--model weights needs --weights FOLDER")
@@ -121,7 +123,7 @@ def options_of(argv: Sequence[str] | None) -> argparse.Namespace:
     for given, known in wanted:
         unknown = sorted(set(given) - set(known))
         if unknown or not given:
-            made.error(f"{','.join(unknown) or 'nothing'} is not among {','.join(known)}")
+            made.error(f"{','.join(unknown) or 'nothing'} is not known; take {','.join(known)}")
     options.precision.sort(key=list(PRECISIONS).index)  # ratios are to the first
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -175,7 +177,7 @@ def memory_of(options: argparse.Namespace) -> dict[str, int]:
     import torch
     from throughput.bench import LONGEST_TRAINED, Bench, Results
     from throughput.data import sample
-    from throughput.measure import forget_peak, resident_bytes
+    from throughput.measure import device_peak, forget_peak, resident_bytes
     from throughput.training import trainers
 
     if options.memory_of == "trl":
@@ -188,18 +190,15 @@ def memory_of(options: argparse.Namespace) -> dict[str, int]:
     step = partial(train, pairs, options.pairs_per_step, False)
     if options.device.type == "cuda":
         step()
-        gc.collect()
-        torch.cuda.reset_peak_memory_stats(options.device)
-        before = torch.cuda.memory_allocated(options.device)
-        step()
-        peak = torch.cuda.max_memory_allocated(options.device)
-    else:
-        gc.collect()
-        forget_peak()
-        before = resident_bytes()
-        step()
-        peak = resident_bytes(peak=True)
-    return {"model_bytes": before, "peak_bytes": peak - before}
+        with device_peak(options.device) as peak:
+            before = torch.cuda.memory_allocated(options.device)
+            step()
+        return {"model_bytes": before, "peak_bytes": peak[0]}
+    gc.collect()
+    forget_peak()
+    before = resident_bytes()
+    step()
+    return {"model_bytes": before, "peak_bytes": resident_bytes(peak=True) - before}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

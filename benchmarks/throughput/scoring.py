@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,34 +44,39 @@ def sorted_budgets(device: torch.device) -> dict[str, int | None]:
     return {"sorted 1024": 1024, "sorted 4096": 4096} if device.type == "cpu" else {"sorted": None}
 
 
+def rewards_of(
+    runner: Runner, sequences: Sequence[list[int]], engine: EngineName, budget: int | None = None
+) -> Tensor:
+    """Score texts by the package, ``(B,)`` on the CPU; the budget of tokens alone limits a pass."""
+    return runner.raw_outputs(
+        sequences, 1, engine=engine, batch_size=MANY, tokens_per_batch=budget
+    )[:, 0]
+
+
+def one_by_one(
+    models: ModelSet, sequences: Sequence[list[int]], multiple: int = 1, use_cache: bool = False
+) -> Tensor:
+    """Score one text at a time, padded to a multiple, by Transformers' own class."""
+    rewards = []
+    with torch.inference_mode():
+        for sequence in sequences:
+            ids, mask = (each.to(models.device) for each in pad_batch([sequence], PAD, multiple))
+            outputs = models.stock()(input_ids=ids, attention_mask=mask, use_cache=use_cache)
+            rewards.append(outputs.logits[0, 0].float().cpu())
+    return torch.stack(rewards)
+
+
 def scorers(models: ModelSet) -> dict[str, Scorer]:
     """Make the ways of scoring with one set of weights."""
-    stock = models.stock()
-
-    def paper(sequences: Sequence[list[int]]) -> Tensor:
-        rewards = []
-        with torch.inference_mode():
-            for sequence in sequences:
-                ids, mask = pad_batch([sequence], PAD, PAPER_MULTIPLE)
-                outputs = stock(
-                    input_ids=ids.to(models.device),
-                    attention_mask=mask.to(models.device),
-                    use_cache=True,
-                )
-                rewards.append(outputs.logits[0, 0].float().cpu())
-        return torch.stack(rewards)
 
     def through(module: Any, engine: EngineName, budget: int | None = None) -> Scorer:
         runner = Runner(module, PAD)
 
         def run(sequences: Sequence[list[int]]) -> Tensor:
             try:
-                raw = runner.raw_outputs(
-                    sequences, 1, engine=engine, batch_size=MANY, tokens_per_batch=budget
-                )
+                return rewards_of(runner, sequences, engine, budget)
             except ConfigError as error:  # a model that the way is not right for
                 raise SkippedError(str(error)) from error
-            return raw[:, 0]
 
         return run
 
@@ -78,17 +84,16 @@ def scorers(models: ModelSet) -> dict[str, Scorer]:
         module = models.ours()
         alone = [tree_of(sequences, [number]) for number in range(len(sequences))]
         budget = default_tokens(models.device, PRECISIONS[models.precision])
-        batches = fill_batches([tree.num_tokens for tree in alone], budget)
         with evaluating(module), torch.inference_mode(), tree_attention_in(module):
             rows = [
                 tree_outputs(module, sequences, [alone[number] for number in batch])
-                for batch in batches
+                for batch in fill_batches([tree.num_tokens for tree in alone], budget)
             ]
         return torch.cat(rows)[:, 0].float().cpu()
 
     unmasked = models.ours(masked=False)
     return {
-        "paper": paper,
+        "paper": partial(one_by_one, models, multiple=PAPER_MULTIPLE, use_cache=True),
         **{
             name: through(unmasked, "padded", budget)
             for name, budget in sorted_budgets(models.device).items()
@@ -142,14 +147,15 @@ def equality(
         Largest relative difference of rewards, and relative difference of the whole gradient.
     """
     sequences = [sequence for group in groups for sequence in group]
-    runner = Runner(models.quantised() if quantised else models.ours(), PAD)
+    scored, trained = (
+        models.quantised() if quantised else models.ours(lora=lora) for lora in (False, True)
+    )
+    runner, model = Runner(scored, PAD), reward_model(trained, tokenizer)
     ways: tuple[Way, ...] = ("padded", "tree")
-    padded, tree = (runner.raw_outputs(sequences, 1, engine=way)[:, 0] for way in ways)
-    trained = models.quantised() if quantised else models.ours(lora=True)
-    model = reward_model(trained, tokenizer)
+    padded, tree = (rewards_of(runner, sequences, way) for way in ways)
     expected, found = (gradient(model, groups, way) for way in ways)
     if not expected.any():
-        raise HiddenContextError("all of the gradient is 0, so that there is nothing to compare")
+        raise HiddenContextError("the whole gradient is 0; there is nothing to compare")
     return {
         "model": f"{models.shape} in 4 bits" if quantised else models.shape,
         "precision": models.precision,
@@ -159,8 +165,9 @@ def equality(
 
 
 def distance(found: Tensor, expected: Tensor) -> float:
-    """Norm of a difference, relative to the expected norm."""
-    return float((found - expected).norm() / expected.norm().clamp(min=1e-12))
+    """Norm of a difference, relative to the expected norm, in float64."""
+    gap = found.double() - expected.double()
+    return float(gap.norm() / expected.double().norm().clamp(min=1e-12))
 
 
 def gradient(model: SequenceRewardModel, pairs: Sequence[Group], way: Way) -> Tensor:

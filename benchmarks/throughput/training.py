@@ -256,12 +256,8 @@ def training_rows(
     sets: Mapping[str, ModelSet], tokenizer: Any, votes: int, wanted: Sequence[str] | None
 ) -> dict[Key, Row]:
     """Make the wanted rows, or all but QLoRA's."""
-
-    def row(train: Train) -> Row:
-        return lambda pairs: train(pairs, votes, False).seconds
-
     return {
-        Key(name, precision): row(train)
+        Key(name, precision): lambda pairs, train=train: train(pairs, votes, False).seconds
         for precision, models in sets.items()
         for name, train in trainers(models, tokenizer).items()
         if (name in wanted if wanted else name != "qlora")

@@ -53,6 +53,12 @@ def option(default: Any, help: str, **metadata: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a configuration's option; ``dataclasses.MISSING`` if it is required."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
 def changed(config_class: type, name: str, default: Any) -> Any:
     """Declare an option of a configuration again, with another default."""
     (field,) = (each for each in dataclasses.fields(config_class) if each.name == name)

@@ -127,8 +127,8 @@ class RiskMeasure:
             )
         if self.method not in ("step", "bins") or (self.method == "bins" and not kind.has_readings):
             raise ConfigError(
-                f"a quantile is read as step or bins, and {self.name} is not read as "
-                f"{self.method!r}."
+                f"the risk measure {self.name} has no reading {self.method!r}; only quantile has "
+                "readings, step or bins."
             )
 
     @property

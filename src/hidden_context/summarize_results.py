@@ -14,6 +14,7 @@ from hidden_context.cli.main import safe
     SummarizeConfig,
     "python -m hidden_context.summarize_results",
     "Summarise evaluations into the paper's tables.",
+    uses_hub=False,
 )
 def main(config: SummarizeConfig) -> None:
     """Print the paper's tables from the evaluations in ``--data_dir``."""

@@ -10,9 +10,9 @@ from hidden_context.cli.synthetic import DESCRIPTION, run_experiment
 from hidden_context.synthetic.config import PaperConfig
 
 main = safe(
-    command(PaperConfig, "python -m hidden_context.synthetic_experiments", DESCRIPTION)(
-        run_experiment
-    )
+    command(
+        PaperConfig, "python -m hidden_context.synthetic_experiments", DESCRIPTION, uses_hub=False
+    )(run_experiment)
 )
 
 

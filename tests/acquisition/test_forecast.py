@@ -9,9 +9,10 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit
 
-from acquisition.votes import config, pair, table
+from acquisition.votes import pair, table
+from check.people import items_of
 from hidden_context.acquisition.forecast import Design, _moments, fit_scores, forecast_shares
-from hidden_context.acquisition.pool import make_pool, read_pool
+from hidden_context.acquisition.pool import make_pool
 from hidden_context.check.features import word_features
 from hidden_context.data.splits.division import SplitOptions
 from hidden_context.statistics.checks import places
@@ -85,10 +86,6 @@ def test_without_any_vote_scores_are_zero_and_as_uncertain_as_the_prior():
     assert found.evidence == pytest.approx(0, abs=1e-9)
 
 
-def items_of(tmp_path, rows):
-    return read_pool(config(tmp_path, rows)).items
-
-
 def forecast_of(items):
     return forecast_shares(items, word_features(items))
 
@@ -101,30 +98,28 @@ def tournament(count: int = 12, votes: int = 4, seed: int = 0, ties: bool = True
         first, second = pair_ if generator.random() < 0.5 else pair_[::-1]
         truth.append(expit(strength[first] - strength[second]))
         tied = generator.random(votes) < 0.2 * ties
-        said = np.where(tied, 0.5, generator.random(votes) < truth[-1]).tolist()
-        shares = {f"p{who}": share for who, share in enumerate(said)}
-        texts = [f"r{first}", f"r{second}"]
-        rows.append(pair(len(rows), shares, responses=texts, prompt="same?"))
+        said = np.where(tied, 0.5, generator.random(votes) < truth[-1])
+        rows.append(pair(len(rows), said, responses=[f"r{first}", f"r{second}"], prompt="same?"))
     return rows, np.array(truth)
 
 
-def test_responses_that_come_again_predict_pairs_they_are_in_as_well_as_expected(tmp_path):
+def test_responses_that_come_again_predict_pairs_they_are_in_as_well_as_expected():
     rows, truth = tournament()
-    found = forecast_of(items_of(tmp_path, rows))
+    found = forecast_of(items_of(rows, "topic"))
     lean = found.shares @ [1, 0.5, 0]
     assert np.corrcoef(lean, 0.8 * truth + 0.1)[0, 1] > 0.93
     assert np.abs(lean - 0.8 * truth - 0.1).mean() < 0.07
     np.testing.assert_allclose(found.shares[:, 1].mean(), 0.2, atol=0.04)
     np.testing.assert_allclose(found.shares.sum(1), 1)
     rows, truth = tournament(count=24, votes=2, seed=3)
-    found = forecast_of(items_of(tmp_path, rows))
+    found = forecast_of(items_of(rows, "topic"))
     shares = np.stack([0.8 * truth, np.full_like(truth, 0.2), 0.8 * (1 - truth)], axis=1)
     error = ((found.shares - shares) ** 2).sum(1).mean()
     assert error == pytest.approx(found.variance.mean(), rel=0.5)
 
 
-def test_nothing_changes_where_the_sides_change_places(tmp_path):
-    items = items_of(tmp_path, tournament()[0])
+def test_nothing_changes_where_the_sides_change_places():
+    items = items_of(tournament()[0], "topic")
     table_ = items.votes.table
     votes = dataclasses.replace(
         items.votes, table=dataclasses.replace(table_, share=1 - table_.share)
@@ -136,28 +131,28 @@ def test_nothing_changes_where_the_sides_change_places(tmp_path):
     assert one.sizes == two.sizes
 
 
-def test_an_items_own_votes_do_not_move_its_forecast_much(tmp_path):
+def test_an_items_own_votes_do_not_move_its_forecast_much():
     rows, _ = tournament()
-    items = items_of(tmp_path, rows)
+    items = items_of(rows, "topic")
     sizes = forecast_of(items).sizes
     found = forecast_shares(items, word_features(items), sizes)
     for said in rows[10]["judgements"]:
         said["preference"] = 1 - said["preference"]
-    other = items_of(tmp_path, rows)
+    other = items_of(rows, "topic")
     moved = np.abs(forecast_shares(other, word_features(other), sizes).shares - found.shares)
     assert moved[10].max() < 0.03
     assert moved.max() > moved[10].max()  # others learn from them
 
 
-def test_texts_predict_items_without_votes(tmp_path):
-    items = items_of(tmp_path, table(120))
+def test_texts_predict_items_without_votes():
+    items = items_of(table(120), "topic")
     lean = forecast_of(items).shares @ [1, 0.5, 0]
     good = np.arange(len(items)) % 2 == 0
     assert lean[good].min() > 0.5 > lean[~good].max()
 
 
-def test_without_ties_nobody_is_predicted_to_say_equal(tmp_path):
-    found = forecast_of(items_of(tmp_path, tournament(ties=False)[0]))
+def test_without_ties_nobody_is_predicted_to_say_equal():
+    found = forecast_of(items_of(tournament(ties=False)[0], "topic"))
     assert found.shares[:, 1].max() <= 1.1e-4
 
 

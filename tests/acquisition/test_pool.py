@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from acquisition.votes import bare, config, one_a_vote, pair, table
-from check.people import rated
+from acquisition.votes import bare, config, pair
+from check.people import JUDGE, judged, rated
 from hidden_context.acquisition.pool import read_pool
 from hidden_context.acquisition.select import read_people
 from hidden_context.errors import DataError
@@ -14,18 +14,8 @@ from support.paper_layout import write_rows
 
 UNSURE = {**pair(1, {}), "judgements": [{"annotator": "a", "abstains": True}]}
 ONE = pair(0, {"a": 1})
-JUDGE = {
-    "annotator": "m/helpful/1",
-    "judge": {"model": "m"},
-    "comparison": [0, 1],
-    "preference": 1.0,
-    "answers": [{"shown": [0, 1], "vote": 0, "preference": 1.0}],
-}
+SAID = [([0, 1], 1.0)]  # by a language model
 WHY = {"prompt": "why?", "topic": "t9"}
-
-
-def with_judge(row):
-    return {**row, "judgements": [*row["judgements"], JUDGE]}
 
 
 def read(tmp_path, rows, pool=None, **options):
@@ -45,7 +35,7 @@ NONE = [0, 0, 0]
         ),
         # what language models said is no vote
         (
-            [with_judge(pair(0, {"a": 0, "b": 0})), with_judge(pair(1, {}))],
+            [judged(pair(0, {"a": 0, "b": 0}), SAID), judged(pair(1, {}), SAID)],
             None,
             {"i0": [0, 0, 2], "i1": NONE},
         ),
@@ -86,16 +76,7 @@ def test_what_can_be_asked(tmp_path, rows, pool, counts):
     assert found.unjudged == list(counts.values()).count(NONE)
     people = {said["annotator"] for row in rows for said in row["judgements"][:3]}
     assert found.items.votes.table.annotators == len(found.items.votes.names)
-    assert set(found.items.votes.names) <= people - {"m/helpful/1"}
-
-
-def test_rows_one_a_vote_are_the_same_items(tmp_path):
-    rows = table(12)
-    nested = read(tmp_path, rows)
-    flat = read(tmp_path, [row for each in rows for row in one_a_vote(each)])
-    assert flat.items.counts.tolist() == nested.items.counts.tolist()
-    assert flat.ids == nested.ids
-    assert flat.items.votes.names == nested.items.votes.names
+    assert set(found.items.votes.names) <= people - {JUDGE}
 
 
 def test_ratings_are_items_of_one_text_and_a_pool_moves_no_middle(tmp_path):

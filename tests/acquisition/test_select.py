@@ -43,14 +43,6 @@ def test_no_other_choice_of_as_many_votes_drops_more(budget):
     assert sum(drops) == pytest.approx(best)
 
 
-def test_items_and_groups_get_no_more_votes_than_they_may_have():
-    votes = choose_votes(DROPS, limits(99, each=np.array([1, 0, 2, 99])), APART)
-    assert Counter(vote.item for vote in votes) == {0: 1, 2: 2, 3: 3}
-    votes = choose_votes(DROPS, limits(4, share=0.5), APART)
-    assert Counter(int(GROUP[vote.item]) for vote in votes) == {0: 2, 1: 2}
-    assert [vote.drop for vote in votes] == [8.0, 5.0, 3.0, 2.9]
-
-
 def test_twins_share_what_their_votes_tell():
     drops = np.array([[4.0, 4.0, 3.0], [1.0, 1.0, 2.5]])
     votes = choose_votes(drops, limits(3, each=FREE[:3], group=GROUP[:3]), np.array([0, 0, 1]))
@@ -68,27 +60,6 @@ def test_a_budget_of_money_buys_as_many_votes_as_it_pays_for():
     assert len(votes) == 3
     assert sum(vote.cost for vote in votes) == pytest.approx(0.9)
     assert len(choose_votes(DROPS, limits(0.9, cost=0.3), APART)) == 3  # 0.3 · 3 is not 0.9
-
-
-def test_nobody_is_asked_twice_about_an_item():
-    votes = choose_votes(DROPS, limits(99), APART, people([1, 1], voted={1: {0}}))
-    asked = [(vote.item, vote.annotator) for vote in votes]
-    assert len(set(asked)) == len(asked) == 7
-    assert (1, 0) not in asked
-
-
-@pytest.mark.parametrize(("budget", "most"), [(6, None), (99, 2)])
-def test_questions_are_dealt_evenly_and_to_nobody_above_the_limit(budget, most):
-    votes = choose_votes(DROPS, limits(budget), APART, people([1, 1, 1], most=most))
-    assert Counter(vote.annotator for vote in votes) == {0: 2, 1: 2, 2: 2}
-
-
-def test_the_cheaper_annotator_is_asked_first_as_long_as_there_is_one():
-    votes = choose_votes(DROPS, limits(4), APART, people([2.0, 0.5], most=3))
-    asked = [(vote.annotator, vote.cost) for vote in votes]
-    assert asked == [(1, 0.5), (1, 0.5), (1, 0.5), (0, 2.0)]
-    # 8, then 5 and 4.5 … : the second vote on item 0 goes to the other at 4 times the cost
-    assert votes[0].item == 0
 
 
 def test_those_who_have_voted_least_are_asked_first_until_all_have_voted_alike():

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from acquisition.votes import bare, config, one_a_vote, pair, table
+from acquisition.votes import bare, config, pair, table
 from check.people import rated
 from hidden_context.acquisition.workflow import choose, run
 from hidden_context.cli.main import main
@@ -54,11 +54,12 @@ def test_questions_are_rows_in_the_order_of_their_worth(options, tmp_path):
 
 
 def test_the_same_again_from_rows_one_a_vote_and_with_sides_in_order(options, tmp_path):
-    rows = [row for each in ROWS for row in one_a_vote(each)]
+    rows = [{**row, "judgements": [said]} for row in ROWS for said in row["judgements"]]
     flat = dataclasses.replace(options, data_path=write_rows(tmp_path / "flat.jsonl", rows))
-    one, two = choose(options), choose(flat)
-    assert one == choose(options)
-    assert [q.item for q in one.questions] == [q.item for q in two.questions]
+    one, two = (choose(dataclasses.replace(each, ask="known")) for each in (options, flat))
+    assert one == choose(dataclasses.replace(options, ask="known"))
+    asked = [[(q.item, q.annotator) for q in found.questions] for found in (one, two)]
+    assert asked[0] == asked[1]
     told = [q.expected_information for q in two.questions]
     assert told == pytest.approx([q.expected_information for q in one.questions])
     for question in choose(dataclasses.replace(options, shuffle_sides=False)).questions:

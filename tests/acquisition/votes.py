@@ -21,24 +21,9 @@ def responses(number: int) -> list[str]:
     return [good, poor] if number % 2 == 0 else [poor, good]
 
 
-def pair(number: int, votes: dict[str, float], **columns: Any) -> Row:
+def pair(number: int, votes: people.Said, **columns: Any) -> Row:
     own = {"id": f"i{number}", "responses": responses(number), "topic": f"t{number % 3}"}
     return people.pair(number, votes, **(own | columns))
-
-
-def one_a_vote(row: Row) -> list[Row]:
-    """The same votes, one row each."""
-    first, second = row["responses"]
-    kept = {name: row[name] for name in ("id", "prompt", "topic")}
-    return [
-        {
-            **kept,
-            "chosen": first,
-            "rejected": second,
-            **{name: said[name] for name in ("preference", "annotator")},
-        }
-        for said in row["judgements"]
-    ]
 
 
 def bare(number: int) -> Row:

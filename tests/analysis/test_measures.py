@@ -155,21 +155,14 @@ def test_the_frontier_is_the_accuracy_and_the_unsafe_rate_at_every_level(analyze
 
 
 def test_caution_is_tested_on_the_same_rows(analyze, printed):
-    generator = np.random.default_rng(5)
+    gaps = np.random.default_rng(5).normal(0.3, size=120)
     rows = [
-        {
-            "prompt": f"p{number}",
-            "responses": ["safe", "risky"],
-            "reward_outputs_m": [raw(0, 0.3), raw(generator.normal(0.3), 1.0)],
-        }
-        for number in range(120)
+        {"prompt": f"p{number}", "reward_outputs_m": [raw(0, 0.3), raw(gap, 1.0)]}
+        for number, gap in enumerate(gaps)
     ]
     analysis = analyze(rows)
     (found,) = analysis.analyses
-    mean = np.array([row["reward_outputs_m"][1][0] >= 0 for row in rows])
-    cautious = np.array(
-        [row["reward_outputs_m"][1][0] + stats.norm.ppf(0.01) * 0.7 >= 0 for row in rows]
-    )
+    mean, cautious = gaps >= 0, gaps + stats.norm.ppf(0.01) * 0.7 >= 0
     (test,) = found.tests
     lost, gained = int((mean & ~cautious).sum()), int((cautious & ~mean).sum())
     assert test.statistic == gained - lost
@@ -177,7 +170,7 @@ def test_caution_is_tested_on_the_same_rows(analyze, printed):
     assert rates["quantile:0.01"].estimate == pytest.approx(cautious.mean())
     assert {point.name: point for point in found.frontier}["mean"].unsafe == rates["mean"]
     text = printed(analysis)
-    assert "By quantile:0.01, is the second response" in text
+    assert "equally often by quantile:0.01 and by mean? p = " in text
     assert "120 prompts" in text
 
 
@@ -216,11 +209,8 @@ def test_two_parts_of_a_file_are_compared(analyze, printed):
 
 def test_borda_counts_of_responses(analyze, printed):
     rows = [
-        {
-            "prompt": f"p{number}",
-            "reward_outputs_m": [raw(0, 1.0), raw(0.5, 1.0), raw(2 - 4 * (number % 2), 1.0)],
-        }
-        for number in range(20)
+        {"prompt": f"p{number}", "reward_outputs_m": [raw(x, 1.0) for x in (0, 0.5, far)]}
+        for number, far in enumerate([2, -2] * 10)
     ]
     analysis = analyze(rows)
     found = analysis.analyses[0].borda
@@ -252,11 +242,10 @@ def gaps():
 
 @pytest.fixture
 def compare(tmp_path, analyze):
-    def compare(first, second):
-        files = [write(tmp_path / "a.jsonl", first), write(tmp_path / "b.jsonl", second)]
-        return analyze(compare=files)
-
-    return compare
+    """Compare the models that scored two sets of rows."""
+    return lambda first, second: analyze(
+        compare=[write(tmp_path / "a.jsonl", first), write(tmp_path / "b.jsonl", second)]
+    )
 
 
 def test_the_second_model_minus_the_first_on_the_same_pairs(compare, gaps, printed):
@@ -315,10 +304,7 @@ def test_two_files_of_one_model_each_are_needed(compare, gaps):
             AnalyzeConfig(compare=files)
     with pytest.raises(ConfigError, match=r"level is 0\.4; it has to be at least 0.5 and below 1"):
         AnalyzeConfig(files=["a.jsonl"], level=0.4)
-    several = rows_of(gaps[0])
-    for row in several:
-        row["reward_output_chosen_x"] = row.pop("reward_output_chosen")
-        row["reward_output_rejected_x"] = row.pop("reward_output_rejected")
-        row.update(reward_output_chosen_y=[1.0], reward_output_rejected_y=[0.0])
+    sides = {"reward_output_chosen": [1.0], "reward_output_rejected": [0.0]}
+    several = [{f"{name}_{model}": raw for name, raw in sides.items() for model in "xy"}]
     with pytest.raises(DataError, match="scored by 2 models"):
         compare(several, rows_of(gaps[1]))

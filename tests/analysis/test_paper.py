@@ -79,7 +79,7 @@ def test_an_evaluation_of_one_subset_is_named_where_that_of_both_is_missing(tmp_
     other = tmp_path / CHECKPOINT.format("categorical") / "eval_results_harmless.jsonl"
     write(other, [pair([0.0, 1.0], [1.0, 0.0], data_subset="harmless")])
     summary = run(tmp_path)
-    assert any(f"there is {other}, of one subset" in gap for gap in summary.gaps)
+    assert any(f"only {other}, which has a single subset" in gap for gap in summary.gaps)
     assert not any("both/categorical" in name for name in summary.missing)
     (tmp_path / EVALUATION.format("base")).unlink()
     assert len(run(tmp_path).gaps) == 1  # nothing else is there, and still it does not stop

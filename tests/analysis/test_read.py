@@ -29,6 +29,7 @@ from hidden_context.models.checkpoint.likelihood_file import save_likelihood
 from hidden_context.scoring.columns import added_columns
 from support.score_rows import pair, write
 
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 FOLDER = "runs/{}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint/eval_results_both.jsonl"
 
 
@@ -55,7 +56,7 @@ def test_the_head_is_read_off_name_folder_or_width(width, file, name, head_type)
 
 @pytest.mark.parametrize("width", [3, 10, 15])
 def test_a_wide_head_that_nothing_names_is_not_guessed(width):
-    words = f"c/s.jsonl, field 'f': {width} numbers per text, and nothing says what head wrote them"
+    words = f"c/s.jsonl, field 'f': {width} numbers per text, and the head that wrote them is"
     with pytest.raises(DataError) as caught:
         choose_head(width, file="c/s.jsonl", field="f", name="both_new")
     assert words in str(caught.value)
@@ -90,7 +91,7 @@ def test_every_head_has_the_width_of_the_file_and_the_likelihood_asked_for(
         ("mean_and_variance", 1, "1 number per text, but a mean_and_variance head writes 2."),
         ("categorical", 1, "1 number per text, but a categorical head writes at least 2."),
         ("factor", 1, "1 number per text, but a factor head writes at least 2."),
-        ("mixture", 7, "7 numbers per text, but a mixture head writes 6 or some more, never 7."),
+        ("mixture", 7, "7 numbers per text, but a mixture head writes 6 or certain larger"),
         ("ensemble", 6, "6 numbers per text, but an ensemble head writes 5. Its members"),
     ],
 )
@@ -156,10 +157,8 @@ def test_each_model_s_head_is_kept_beside_the_file(tmp_path):
     assert {path.name for path in heads_folder(file).iterdir()} == {"a%2E1%2F%2E%2E", "%2E%2E"}
     assert saved_head(file, "..").type == "base"
     found = saved_likelihood(file, "a.1/..")
-    assert (found.head, found.options) == (
-        heads.make("factor", num_factors=2),
-        factor(("ann", "bob")).options,
-    )
+    expected = likelihoods["a.1/.."]
+    assert (found.head, found.options) == (expected.head, expected.options)
     assert known_column(file) == "annotator"
     # a model that is not among them, and the only one where there are two, is not known
     assert saved_head(file, "b", alone=False) is None
@@ -183,22 +182,17 @@ def test_each_model_s_head_is_kept_beside_the_file(tmp_path):
 @pytest.fixture
 def read(tmp_path):
     """Read rows as a file."""
-
-    def read(rows, name="scores.jsonl", **options):
-        return read_score_file(write(tmp_path / name, rows), **options)
-
-    return read
+    return lambda rows, name="scores.jsonl", **options: read_score_file(
+        write(tmp_path / name, rows), **options
+    )
 
 
 @pytest.fixture
 def read_pairs(read):
     """Read rows with one pair of raw outputs beside these columns."""
-
-    def read_pairs(said, **options):
-        rows = [pair([1.0], [0.0], **columns) for columns in said]
-        return read(rows, **options)["reward_output_chosen"]
-
-    return read_pairs
+    return lambda said, **options: read(
+        [pair([1.0], [0.0], **columns) for columns in said], **options
+    )[CHOSEN]
 
 
 @pytest.mark.parametrize("name", ["scores.jsonl", "scores.jsonl.gz"])
@@ -278,8 +272,6 @@ def test_pairs_scored_by_several_models_are_a_set_each(read):
     assert (large.chosen.shape, large.left_out) == ((3, 10), 0)
     assert large.preference.tolist() == [1.0, 1.0, 0.25]
     assert large.column == "reward_output_chosen_large_categorical"
-    with pytest.raises(DataError, match="reward_output_chosen_a has no reward_output_rejected_a"):
-        read([{"reward_output_chosen_a": [1.0]}])
 
 
 def test_what_several_annotators_said_is_the_share_of_their_votes(read_pairs):
@@ -315,11 +307,7 @@ def test_a_pair_on_which_everybody_abstained_is_left_out_of_pairs_alone(read):
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    st.lists(
-        st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 4), min_size=1, max_size=8
-    )
-)
+@given(st.lists(st.tuples(*[FLOATS] * 4), min_size=1, max_size=8))
 def test_every_float64_comes_back_bit_for_bit(tmp_path_factory, quads):
     rows = [pair([a, b], [c, d]) for a, b, c, d in quads]
     path = write(tmp_path_factory.mktemp("floats") / "s.jsonl", rows)
@@ -330,15 +318,17 @@ def test_every_float64_comes_back_bit_for_bit(tmp_path_factory, quads):
 GOOD = pair([1.0, 2.0], [3.0, 4.0])
 CHOSEN, REJECTED = GOOD
 TOO_SURE = {**GOOD, "annotations": [{"preference": 2}]}
+RAGGED = {"reward_outputs_a": [[1.0], [2.0, 3.0]]}
+UNSURE = pair([1.0], [2.0], annotations=[{"annotator": "a", "preference": None}])
 BAD = {
-    "missing column": ({"prompt": "x"}, CHOSEN, "stands on line 1"),
+    "missing column": ({"prompt": "x"}, CHOSEN, "present on line 1"),
     "missing side": ({CHOSEN: [1.0, 2.0]}, REJECTED, "missing"),
     "new column": ({**GOOD, "reward_outputs_a": [[1.0]]}, "reward_outputs_a", "missing on line 1"),
     "wrong width": ({**GOOD, REJECTED: [3.0]}, REJECTED, "its width is 1, but 2 on line 1"),
-    "text": ({**GOOD, CHOSEN: ["1", 2.0]}, CHOSEN, "'1' stands where"),
-    "truth value": ({**GOOD, CHOSEN: [True, 2.0]}, CHOSEN, "True stands where"),
-    "null inside": ({**GOOD, CHOSEN: [None, 2.0]}, CHOSEN, "null stands where"),
-    "nested": ({**GOOD, CHOSEN: [[1.0], 2.0]}, CHOSEN, "[1.0] stands where"),
+    "text": ({**GOOD, CHOSEN: ["1", 2.0]}, CHOSEN, "not '1'"),
+    "truth value": ({**GOOD, CHOSEN: [True, 2.0]}, CHOSEN, "not True"),
+    "null inside": ({**GOOD, CHOSEN: [None, 2.0]}, CHOSEN, "not null"),
+    "nested": ({**GOOD, CHOSEN: [[1.0], 2.0]}, CHOSEN, "not [1.0]"),
     "bare number": ({**GOOD, CHOSEN: 1.0}, CHOSEN, "a list of numbers"),
     "empty list": ({**GOOD, CHOSEN: []}, CHOSEN, "a list of numbers"),
     "nan": ({**GOOD, CHOSEN: [math.nan, 2.0]}, CHOSEN, "nan is not a finite"),
@@ -366,25 +356,17 @@ def test_a_bad_row_is_named_by_file_line_and_field(tmp_path, read, row, field, w
     assert words in str(error)
 
 
-UNSURE = pair([1.0], [2.0], annotations=[{"annotator": "a", "preference": None}])
-
-
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (
-            [{"reward_outputs_a": [[1.0], [2.0]]}, {"reward_outputs_a": [[1.0], [2.0, 3.0]]}],
-            r"line 2, field 'reward_outputs_a\[1\]': its width is 2, but 1",
-        ),
+        ([RAGGED], r"line 1, field 'reward_outputs_a\[1\]': its width is 2, but 1"),
         ([{"reward_outputs_a": 0.5}], r"one output per response is needed, not 0\.5"),
         ([], "no rows"),
         ([{"chosen": "a", "rejected": "b"}], "line 1: there is no reward_output_chosen"),
-        (
-            [{"reward_output_chosen": [1.0]}],
-            "'reward_output_rejected': reward_output_chosen has no",
-        ),
-        ([pair(None, None)] * 2, "none of its 2 rows has a reward"),
-        ([UNSURE], "1 rows has a reward and a vote"),
+        ([{CHOSEN: [1.0]}], f"{REJECTED}': {CHOSEN} needs a matching {REJECTED}"),
+        ([{f"{CHOSEN}_a": [1.0]}], f"{CHOSEN}_a needs a matching {REJECTED}_a"),
+        ([pair(None, None)] * 2, "no row has a reward and a vote, of 2"),
+        ([UNSURE], "no row has a reward and a vote, of 1"),
     ],
 )
 def test_files_without_what_is_needed_are_refused(read, rows, words):

@@ -197,17 +197,13 @@ def test_gzip_and_messages(read):
 @pytest.mark.parametrize(
     "row",
     [
-        {"prompt": "p", "reward_output_chosen": [1.0], "reward_output_rejected": [0.0]},
+        pair([1.0], [0.0], prompt="p"),
         {"subset": "hep-go", "prompt": "p"},
         {"subset": 3, "scores_chosen": 1, "scores_rejected": 0},
         {"domain": "chat", "reward_outputs_m": [[1.0], [2.0]]},
         {"domain": "elsewhere", "reward_outputs_m": [[1.0]] * 6},
-        {  # one comparison of RewardBench 2's, as evaluate writes it
-            "subset": "Ties",
-            "num_correct": 3,
-            "reward_output_chosen": [1.0],
-            "reward_output_rejected": [0.0],
-        },
+        # one comparison of RewardBench 2's, as evaluate writes it
+        pair([1.0], [0.0], subset="Ties", num_correct=3),
     ],
 )
 def test_other_files_are_none_of_these(tmp_path, row):
@@ -308,10 +304,7 @@ def test_judge_bench_weighs_rows_and_counts_both_orders_together(read):
     assert (share["Coding"], share["elsewhere"]) == (1, 1)
     assert share["all"] == pytest.approx(4 / 6)
     assert "not part of JudgeBench" in found["elsewhere"].note
-    own = [
-        {**JUDGED, "reward_output_chosen": [x], "reward_output_rejected": [0.0]} for x in (1.0, 0.0)
-    ]
-    scores = read(own)
+    scores = read([JUDGED | pair([x], [0.0]) for x in (1.0, 0.0)])
     assert (scores.style, scores.ties) == ("judge-bench", 1)
     assert scores.right["accuracy"].tolist() == [1, 0]
 
@@ -320,6 +313,7 @@ GOOD = _pair("hep-go", 1.0, 0.0)
 RAW = pair([1, 2], [1, 2], subset="x")
 SIX = {"domain": "chat", "reward_outputs_m": [[1.0]] * 6}
 LISTED = {"subset": "Math", "scores": [1, 0], "num_correct": 1}
+UNEQUAL = {"reward_outputs_m": [[1.0]] * 5 + [[1.0, 2.0]]}
 THREE = "3 chosen and 3 rejected scores are needed, not"
 
 
@@ -327,22 +321,17 @@ THREE = "3 chosen and 3 rejected scores are needed, not"
     ("good", "change", "field", "problem"),
     [
         (GOOD, {"subset": None}, "subset", "a name is needed, not null"),
-        (GOOD, {"scores_chosen": "1"}, "scores_chosen", "'1' stands where"),
+        (GOOD, {"scores_chosen": "1"}, "scores_chosen", "not '1'"),
         (GOOD, {"scores_chosen": math.nan}, "scores_chosen", "nan is not a finite number"),
         (GOOD, {"scores_chosen": [1.0, 2.0]}, "scores_chosen", "1 chosen and 1 rejected"),
         (GOOD, {"scores_rejected": ...}, "scores_rejected", "is missing"),
         (RM_ROW, {"score_chosen": [1, 2]}, "score_chosen", THREE),
         (RM_ROW, {"score_rejected": 1}, "score_rejected", THREE),
-        (RM_ROW, {"score_chosen": [1, 2, True]}, "score_chosen[2]", "True stands"),
+        (RM_ROW, {"score_chosen": [1, 2, True]}, "score_chosen[2]", "not True"),
         (RAW, {"reward_output_chosen": [1]}, "reward_output_chosen", "width is 1, but 2 on line 1"),
         (RAW, {"reward_output_chosen": 1}, "reward_output_chosen", "a list of numbers"),
         (SIX, {"reward_outputs_m": [[1.0]] * 5}, "reward_outputs_m", "3 chosen and 3 rejected"),
-        (
-            SIX,
-            {"reward_outputs_m": [[1.0]] * 5 + [[1.0, 2.0]]},
-            "reward_outputs_m[5]",
-            "its width is 2, but 1 on line 1",
-        ),
+        (SIX, UNEQUAL, "reward_outputs_m[5]", "its width is 2, but 1 on line 1"),
         (TIES[0], {"scores_rejected": []}, "scores_rejected", "one or more chosen"),
         (LISTED, {"scores": [1], "num_correct": ...}, "scores", "1 scores for 0 chosen and 1"),
         (JUDGED, {"judgments": ["A>B"]}, "judgments", "a list of verdicts is needed, not ['A>B']"),
@@ -361,7 +350,7 @@ def test_bad_rows_name_file_line_field_and_remedy(tmp_path, good, change, field,
 
 
 def test_a_file_without_any_score_is_refused(tmp_path):
-    with pytest.raises(DataError, match="'scores_chosen': none of its 1 rows"):
+    with pytest.raises(DataError, match="'scores_chosen': no row has a reward and a vote"):
         read_section_scores(write(tmp_path / "s.jsonl", [{**GOOD, "scores_chosen": None}]))
 
 

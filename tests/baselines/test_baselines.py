@@ -59,7 +59,7 @@ def test_regressions_are_scikit_learn_s(penalty):
     found = LogisticRegression(pairs).fit(penalty)
     assert found == pytest.approx(reference(pairs, penalty), abs=1e-5)
     model = Ridge(alpha=penalty * pairs.votes.sum(), fit_intercept=False)
-    model.fit(differences(pairs), pairs.share - 0.5, sample_weight=pairs.votes)
+    model = model.fit(differences(pairs), pairs.share - 0.5, sample_weight=pairs.votes)
     assert RidgeRegression(pairs).fit(penalty) == pytest.approx(model.coef_, abs=1e-8)
 
 
@@ -100,9 +100,7 @@ def test_texts_that_come_again_are_found():
     assert np.array_equal(features[rows][place], features)
     # rows that one number confuses stay apart
     direction = np.sqrt(np.linspace(1, 2, 2))
-    confused = np.array([[direction[1], 0.0], [0.0, direction[0]]])
-    rows, place = distinct_rows(confused)
-    assert place.tolist() == [0, 1]
+    assert distinct_rows(np.diag(direction[::-1]))[1].tolist() == [0, 1]
 
 
 def test_baselines_know_what_they_should():
@@ -117,8 +115,7 @@ def test_baselines_know_what_they_should():
     losses = found["logistic"].held_out
     assert min(losses, key=losses.get) == found["logistic"].penalty
     assert len(losses) <= len(PENALTIES)
-    lean = differences(test) @ found["ridge"].weights
-    expected = np.clip(0.5 + lean, 0.02, 0.98)
+    expected = np.clip(0.5 + differences(test) @ found["ridge"].weights, 0.02, 0.98)
     assert np.exp(found["ridge"].log_prob_first(test)) == pytest.approx(expected)
 
 
@@ -126,8 +123,7 @@ def test_baselines_know_what_they_should():
 def test_exchanging_sides_exchanges_probabilities(name):
     train, test = drawn(100, 8), drawn(60, 9)
     fit = fit_baselines(train)[name]
-    again = fit_baselines(train.swapped())[name]
-    assert again.weights == pytest.approx(fit.weights, abs=1e-6)
+    assert fit_baselines(train.swapped())[name].weights == pytest.approx(fit.weights, abs=1e-6)
     first, second = fit.log_probs(test)
     assert np.exp(first) + np.exp(second) == pytest.approx(1)
     assert fit.log_prob_first(test.swapped()) == pytest.approx(second)
@@ -136,24 +132,18 @@ def test_exchanging_sides_exchanges_probabilities(name):
 def test_votes_are_weights():
     """A pair with three votes is three pairs with one."""
     pairs = drawn(30, 10, votes=3)
-    one = pairs.take(np.repeat(np.arange(30), 3))
-    single = dataclasses.replace(one, votes=np.ones(90))
+    single = dataclasses.replace(pairs.take(np.repeat(np.arange(30), 3)), votes=np.ones(90))
     for regression in (LogisticRegression, RidgeRegression):
         assert regression(single).fit(0.1) == pytest.approx(regression(pairs).fit(0.1), abs=1e-7)
 
 
-def test_noise_alone_is_penalised_away():
-    random = np.random.default_rng(11)
-    pairs = drawn(2000, 12)
-    noise = dataclasses.replace(pairs, share=random.binomial(5, 0.5, size=2000) / 5)
+def test_noise_alone_is_penalised_away_and_one_pair_alone_as_much_as_can_be():
+    share = np.random.default_rng(11).binomial(5, 0.5, size=2000) / 5
+    noise = dataclasses.replace(drawn(2000, 12), share=share)
     fit = fit_linear("logistic", noise)
     assert np.abs(fit.log_prob_first(noise) + math.log(2)).max() < 0.1
-
-
-def test_one_pair_alone_has_the_strongest_penalty():
-    pairs = drawn(1, 13)
-    fit = fit_linear("logistic", pairs)
-    assert (fit.penalty, fit.held_out) == (PENALTIES[0], {})
+    alone = fit_linear("logistic", drawn(1, 13))
+    assert (alone.penalty, alone.held_out) == (PENALTIES[0], {})
 
 
 # ---- pairs and metrics
@@ -171,34 +161,36 @@ PAIRS = VotedPairs(
 
 
 def test_parts_that_do_not_fit_are_refused():
-    for name in ("lengths", "first", "share", "votes", "features"):
-        short = {name: getattr(PAIRS, name)[:1]}
-        with pytest.raises(ConfigError, match="do not fit"):
-            dataclasses.replace(PAIRS, **short)
+    short = ({n: getattr(PAIRS, n)[:1]} for n in ("lengths", "first", "share", "votes", "features"))
+    for change, message in (
+        *((change, "do not fit") for change in short),
+        ({"votes": np.array([1.0, 0.0])}, "above 0"),
+        ({"share": np.array([1.5, 0.0])}, r"in \[0, 1\]"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            dataclasses.replace(PAIRS, **change)
     with pytest.raises(ConfigError, match="do not fit"):
         PAIRS.take(np.zeros(2, dtype=bool))
-    with pytest.raises(ConfigError, match="above 0"):
-        dataclasses.replace(PAIRS, votes=np.array([1.0, 0.0]))
-    with pytest.raises(ConfigError, match=r"in \[0, 1\]"):
-        dataclasses.replace(PAIRS, share=np.array([1.5, 0.0]))
 
 
-def test_no_group_is_on_two_sides():
-    groups = np.repeat(np.arange(10), 3)[:, None].repeat(2, 1)
+WITHIN = np.repeat(np.arange(10), 3)[:, None].repeat(2, 1)
+BETWEEN = np.array([(a, b) for a in range(12) for b in range(a)])
+
+
+@pytest.mark.parametrize("groups", [WITHIN, BETWEEN], ids=["within", "between"])
+def test_no_group_is_on_two_sides(groups):
+    """Pairs of two groups that a fold parts are on neither side."""
     folds = list(group_folds(groups, 4))
     assert len(folds) == 4
-    assert sum(held_out.astype(int) for _, held_out in folds).tolist() == [1] * 30
-    for learn, held_out in folds:
-        assert np.array_equal(learn, ~held_out)
-        assert not set(groups[learn, 0]) & set(groups[held_out, 0])
     assert [h.tolist() for _, h in group_folds(groups, 4)] == [h.tolist() for _, h in folds]
-
-
-def test_pairs_of_two_groups_are_in_neither_part():
-    groups = np.array([(a, b) for a in range(12) for b in range(a)])
-    for learn, held_out in group_folds(groups, 4):
-        assert (int(learn.sum()), int(held_out.sum())) == (9 * 8 / 2, 3 * 2 / 2)
+    for learn, held_out in folds:
         assert not set(groups[learn].flat) & set(groups[held_out].flat)
+        if groups is WITHIN:
+            assert np.array_equal(learn, ~held_out)
+        else:
+            assert (int(learn.sum()), int(held_out.sum())) == (9 * 8 / 2, 3 * 2 / 2)
+    if groups is WITHIN:
+        assert sum(held_out.astype(int) for _, held_out in folds).tolist() == [1] * 30
 
 
 def test_few_groups_make_few_folds():
@@ -211,17 +203,13 @@ def test_few_groups_make_few_folds():
 
 
 def test_metrics_by_hand():
-    first = np.log([0.6, 0.5])
-    second = np.log([0.4, 0.5])
-    found = vote_metrics(first, second, PAIRS)
+    found = vote_metrics(np.log([0.6, 0.5]), np.log([0.4, 0.5]), PAIRS)
     nats = -(3 * math.log(0.6) + math.log(0.4) + math.log(0.5)) / 5
     assert found["loss"] == pytest.approx(nats)
     assert found["accuracy"] == pytest.approx((3 + 0.5) / 5)
     assert found["brier"] == pytest.approx((4 * 0.15**2 + 0.5**2) / 5)
     assert "contested_auroc" not in found  # one pair alone has two votes
-
-
-def test_a_side_without_votes_costs_nothing_even_at_probability_zero():
+    # a side without votes costs nothing even at probability zero
     certain = vote_metrics(np.array([-math.inf]), np.zeros(1), PAIRS.take(np.array([1])))
     assert certain == {"loss": 0.0, "accuracy": 1.0, "brier": 0.0}
 

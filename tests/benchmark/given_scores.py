@@ -8,26 +8,18 @@ from hidden_context.data.checks import Place
 
 def scored(benchmark, row, scores, number=1):
     """A row whose answers have these scores, the right ones first; None is no score."""
-    return ScoredRow(
-        number,
-        row,
-        benchmark.candidates(row, Place(Path("rows.jsonl"), number)),
-        [None if score is None else [score] for score in scores],
-        [None if score is None else {"mean": score} for score in scores],
-        [None if score is not None else "it has 9 tokens, more than 8" for score in scores],
-    )
+    candidates = benchmark.candidates(row, Place(Path("rows.jsonl"), number))
+    raw = [None if score is None else [score] for score in scores]
+    values = [None if score is None else {"mean": score} for score in scores]
+    reasons = ["it has 9 tokens, more than 8" if score is None else None for score in scores]
+    return ScoredRow(number, row, candidates, raw, values, reasons)
 
 
 def metrics(benchmark, rows, scores):
     """The metrics of rows with these scores, and the records by section and subset."""
     pairs = zip(rows, scores, strict=True)
-    found = measure_result(
-        benchmark,
-        [scored(benchmark, row, own, number) for number, (row, own) in enumerate(pairs, 1)],
-        "mean",
-        "scores.jsonl",
-        seed=0,
-    )
+    given = [scored(benchmark, row, own, number) for number, (row, own) in enumerate(pairs, 1)]
+    found = measure_result(benchmark, given, "mean", "scores.jsonl", seed=0)
     return found, {(record.section, record.subset): record for record in found.records}
 
 
@@ -48,6 +40,12 @@ def row_of(name, subset, right, wrong):
         "total_completions": right + wrong,
         "subset": subset,
     }
+
+
+def rm_row(name, domain):
+    """A row of RM-Bench."""
+    sides = {side: [f"{side} {n}" for n in range(3)] for side in ("chosen", "rejected")}
+    return {"id": name, "prompt": f"Question {name}?", "domain": domain} | sides
 
 
 def judge_row(name, source, label):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.given_scores import estimates, judge_row, metrics, row_of, scored
+from benchmark.given_scores import estimates, judge_row, metrics, rm_row, row_of, scored
 from hidden_context.benchmark import BenchmarkConfig, run
 from hidden_context.benchmark.benchmarks import make
 from hidden_context.data.checks import Place
@@ -59,11 +59,6 @@ def test_the_right_answer_comes_first_and_its_verdict_is_the_label(label, other,
     for scores, verdict in (([1, 0], label), ([0, 1], other), ([1, 1], "A=B")):
         assert benchmark.with_scores(row, scores)["judgments"] == [{"decision": verdict}]
     assert benchmark.with_scores(row, [None, 1.0])["judgments"] is None
-
-
-def rm_row(name, domain):
-    sides = {side: [f"{side} {n}" for n in range(3)] for side in ("chosen", "rejected")}
-    return {"id": name, "prompt": f"Question {name}?", "domain": domain} | sides
 
 
 DOMAINS = ("chat", "chat", "safety-refuse", "safety-response", "safety-response")
@@ -172,19 +167,13 @@ def published(monkeypatch):
 
 
 def _rows():
-    rows = [row_of(str(k), SUBSETS[k % 5], 1, 3) for k in range(30)]
-    for k in range(8):
-        rows += [
-            row_of(f"ref:{k}", "Ties", 1, 3),
-            row_of(f"tied:{k}", "Ties", 4, 2),
-        ]
+    ties = {
+        f"{kind}:{k}": (right, 2) for k in range(8) for kind, right in (("ref", 1), ("tied", 4))
+    }
     # one of either kind alone, and a prompt of several answers of which one is right
-    rows += [row_of("ref:20", "Ties", 1, 2), row_of("tied:21", "Ties", 3, 2)]
-    return [
-        *rows,
-        row_of("ref:22", "Ties", 1, 2),
-        row_of("tied:22", "Ties", 1, 2),
-    ]
+    ties |= {"ref:20": (1, 2), "tied:21": (3, 2), "ref:22": (1, 2), "tied:22": (1, 2)}
+    rows = [row_of(str(k), SUBSETS[k % 5], 1, 3) for k in range(30)]
+    return rows + [row_of(name, "Ties", *counts) for name, counts in ties.items()]
 
 
 def _published_sections(published, rows, scores):

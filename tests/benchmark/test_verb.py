@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from benchmark.given_scores import judge_row
+from benchmark.given_scores import judge_row, rm_row
 from hidden_context import risk
 from hidden_context.benchmark import BenchmarkConfig, run
 from hidden_context.benchmark.benchmarks import make
@@ -23,6 +23,7 @@ from support.builders import (
     train_config,
 )
 from support.paper_layout import read_rows, reward_checkpoint, write_rows
+from support.rows import assistant, user
 
 LABELS, SIDES = ("A>B", "B>A"), ("response_A", "response_B")
 
@@ -67,7 +68,7 @@ def test_scores_are_those_of_the_models_and_metrics_those_of_the_scores(models, 
             for other in (0, 1)
         )
         for measure in ("mean", "cvar:0.1"):
-            high, low = (scorer.values(raw, risk.parse(measure)) for raw in (right, wrong))
+            high, low = (risk.parse(measure)(scorer.rewards(raw)) for raw in (right, wrong))
             share = (high > low).double().mean().item()
             assert found.measures[measure].records[0].accuracy["accuracy"].estimate == share
         p = scorer.rewards(right).log_prob_greater(scorer.rewards(wrong)).exp()
@@ -82,11 +83,7 @@ def test_scores_are_those_of_the_models_and_metrics_those_of_the_scores(models, 
 
 
 def _chat(row, side):
-    answer = row[SIDES[side]]
-    return [
-        {"role": "user", "content": row["question"]},
-        {"role": "assistant", "content": answer},
-    ]
+    return [user(row["question"]), assistant(row[SIDES[side]])]
 
 
 def test_what_is_too_long_or_empty_is_counted_named_and_left_out_or_cut(models, tmp_path):
@@ -134,13 +131,8 @@ def test_the_command_prints_models_measures_and_what_is_missing(models, tmp_path
 def test_rm_bench_prints_a_column_for_each_metric_and_how_many_texts_were_cut(
     models, tmp_path, capsys
 ):
-    row = {
-        "id": "x",
-        "prompt": "What?",
-        "chosen": ["It is so.", "It is so indeed.", "* It is so"],
-        "rejected": ["No.", "No " * 200, "* No"],
-        "domain": "chat",
-    }
+    row = rm_row("x", "chat")
+    row["rejected"][1] = "No " * 200
     path = tmp_path / "total_dataset.json"
     path.write_text(json.dumps([row]))
     command = ["benchmark", "rm_bench", str(path), "--output", str(tmp_path / "o.json")]

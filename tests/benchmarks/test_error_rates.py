@@ -49,8 +49,7 @@ def test_intervals_cover():
 
 def test_tests_keep_their_level_and_find_two_objectives():
 
-    trials = NullTrials(200, 99).all()
-    rows = list(rejections("null", trials, 60, progress=lambda line: None))
+    rows = list(rejections("null", NullTrials(200, 99).all(), 60, progress=lambda line: None))
     assert len(rows) == 10
     for row in rows:  # exact tests may reject too seldom, no test too often
         assert stats.binomtest(row["count"], 60, 0.05, "greater").pvalue > 1e-4, row

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from ground_truth import metrics
 from ground_truth.fits import fit_tabular
-from ground_truth.text import RANKED_KINDS, TextWorld, action_of
+from ground_truth.text import RANKED_KINDS, TextWorld
 from scipy import integrate, stats
 
 from hidden_context import heads
 from hidden_context.errors import ConfigError
-from hidden_context.worlds.dialogues import words
+from hidden_context.synthetic.curves import spearman
+from hidden_context.worlds.dialogues import World, words
 from hidden_context.worlds.tables import (
     gaussian,
     gaussian_independent,
@@ -94,8 +93,8 @@ def test_one_annotator_keeps_a_context() -> None:
     assert bool((agrees.max(0) > 0.95).all())  # everyone follows one group throughout
     assert bool((agrees.min(0) < 0.9).all())
     assert 10 < (agrees[0] > agrees[1]).sum() < 40
-    free = gaussian_independent(0)
-    assert np.ptp(free.contexts(9, np.random.default_rng(0)), axis=0).max() == 0
+    free = gaussian_independent(0).contexts(9, np.random.default_rng(0))
+    assert np.ptp(free, axis=0).max() == 0
 
 
 @pytest.mark.parametrize("name", all_worlds(3))
@@ -156,11 +155,11 @@ def test_the_papers_examples_have_their_published_values() -> None:
 def test_the_normal_head_can_express_independent_normal_utilities() -> None:
     world = gaussian_independent(0, num_alternatives=8)
     head = heads.make("mean_and_variance")
-    raw = fit_tabular(head, torch.from_numpy(world.probabilities))
+    raw = fit_tabular(head, world.probabilities)
     learned = head.log_prob_preferred(raw[:, None], raw[None]).exp().numpy()
     assert np.abs(learned - world.probabilities).mean() < 1e-3
     rewards = head.distribution(raw)
-    assert metrics.variance_rank_correlation(rewards.variance, world.variance) > 0.95
+    assert spearman(rewards.variance.numpy(), world.variance) > 0.95
     assert (
         metrics.r_squared_error(rewards.mean, rewards.variance, world.mean, world.variance) < 0.02
     )
@@ -176,17 +175,7 @@ def test_same_seed_same_rows_and_more_begin_with_fewer() -> None:
         assert TextWorld(3, contest).annotated_comparisons(6, 5) != rows
         test = TextWorld(2, contest).test_comparisons(20)
         assert TextWorld(2, contest).test_comparisons(30)[:20] == test
-        assert list(rows[0]) == [
-            "prompt",
-            "chosen",
-            "rejected",
-            "data_subset",
-            "objective",
-            "chosen_kind",
-            "rejected_kind",
-            "true_probability",
-            "annotator",
-        ]
+        assert list(rows[0]) == [*World().generate_comparisons(1)[0], "annotator"]
         assert [row["annotator"] for row in rows[::5]] == [f"a{i}" for i in range(6)]
         for row in rows:
             assert row["chosen"].startswith(row["prompt"])
@@ -196,26 +185,22 @@ def test_same_seed_same_rows_and_more_begin_with_fewer() -> None:
 
 
 def test_annotators_stay_who_they_are() -> None:
-    constant = TextWorld(0).annotated_comparisons(300, 10)
-    objectives: dict[str, set[str]] = {}
-    for row in constant:
-        objectives.setdefault(row["annotator"], set()).add(row["objective"])
-    assert all(len(found) == 1 for found in objectives.values())
-    helpful = Counter(next(iter(found)) for found in objectives.values())["helpful"]
+    rows = TextWorld(0).annotated_comparisons(300, 10)
+    objectives = {(row["annotator"], row["objective"]) for row in rows}
+    assert len(objectives) == 300  # one for each annotator
+    helpful = sum(objective == "helpful" for _, objective in objectives)
     assert helpful / 300 == pytest.approx(0.57, abs=3 * math.sqrt(0.57 * 0.43 / 300))
 
     world = TextWorld(0, "varied")
     shares = {prompt.text: world.helpful_share(prompt) for prompt in _prompts(world)}
-    bounds: dict[str, list[float]] = {}
+    bounds: dict[str, dict[str, set[float]]] = {}
     for row in world.annotated_comparisons(100, 20):
-        low, high = bounds.setdefault(row["annotator"], [0.0, 1.0])
-        share = shares[row["prompt"]]
-        if row["objective"] == "helpful":  # the tolerance is below this prompt's share
-            high = min(high, share)
-        else:
-            low = max(low, share)
-        bounds[row["annotator"]] = [low, high]
-    assert all(low < high for low, high in bounds.values())
+        # the tolerance is below this prompt's share, or not
+        side = "below" if row["objective"] == "helpful" else "above"
+        bounds.setdefault(row["annotator"], {"below": {1.0}, "above": {0.0}})[side].add(
+            shares[row["prompt"]]
+        )
+    assert all(max(of["above"]) < min(of["below"]) for of in bounds.values())
 
 
 def _prompts(world: TextWorld) -> list:
@@ -230,13 +215,10 @@ def test_shares_by_action() -> None:
     assert list(shares) == list(words()["harmful_actions"])
     assert TextWorld(0, "varied").action_shares != shares
     assert set(TextWorld(1).action_shares.values()) == {0.57}
-    places = {"pick the lock": 0, "forge": 2, "copy": 7}
     for prompt in _prompts(world):
         if not prompt.task.harmful:
             assert world.helpful_share(prompt) == 0.57
-            with pytest.raises(ConfigError, match="no harmful action"):
-                action_of(prompt.task)
-        for word, number in places.items():
+        for word, number in {"pick the lock": 0, "forge": 2, "copy": 7}.items():
             if prompt.task.harmful and f"{word} " in prompt.text:
                 assert world.helpful_share(prompt) == list(shares.values())[number]
     with pytest.raises(ConfigError, match="not one of"):
@@ -291,20 +273,11 @@ def test_an_error_of_r_squared_by_hand() -> None:
     assert metrics.r_squared_error([0, 2], [1, 1], [0, 2], [2, 4]) == pytest.approx(0.25)
 
 
-def test_rank_correlation_of_variances() -> None:
-    assert metrics.variance_rank_correlation([1, 4, 9, 16], [1, 2, 3, 4]) == pytest.approx(1)
-    # ranks 1 2 3 4 against 2 1 4 3: 1 − 6·4/(4·15)
-    assert metrics.variance_rank_correlation([1, 2, 3, 4], [5, 1, 9, 8]) == pytest.approx(0.6)
-    assert math.isnan(metrics.variance_rank_correlation([1, 1], [1, 2]))
-
-
 def test_calibration_by_hand() -> None:
     # two predictions, each its own bin, and both again in the other orientation
-    error = metrics.calibration_error([0.9, 0.9, 0.6, 0.6], [1, 1, 1, 0])
-    assert error == pytest.approx(0.1)
+    assert metrics.calibration_error([0.9, 0.9, 0.6, 0.6], [1, 1, 1, 0]) == pytest.approx(0.1)
     # which response is called chosen changes nothing
-    turned = metrics.calibration_error([0.1, 0.9, 0.4, 0.6], [0, 1, 0, 0])
-    assert turned == pytest.approx(0.1)
+    assert metrics.calibration_error([0.1, 0.9, 0.4, 0.6], [0, 1, 0, 0]) == pytest.approx(0.1)
     # a coin is calibrated whatever happens, because each pair counts in both orientations
     assert metrics.calibration_error([0.5] * 4, [1.0] * 4) == 0
     # 0.7 once as it is and once as 1 − 0.3, in one bin: errors cancel
@@ -316,12 +289,10 @@ def test_calibration_of_a_known_model() -> None:
     true = rng.uniform(0.02, 0.98, 50_000)
     labels = rng.random(50_000) < true
     sharp = true**2 / (true**2 + (1 - true) ** 2)
-    expected = np.abs(sharp - true).mean()
-    assert metrics.calibration_error(true, true, 15) == pytest.approx(0, abs=1e-12)
     assert metrics.calibration_error(true, labels, 15) < 0.01
     # its error has one sign on each side of ½, so that only the middle bin loses any of it
-    assert metrics.calibration_error(sharp, true, 20) == pytest.approx(expected, rel=0.01)
-    assert metrics.calibration_error(sharp, labels, 20) == pytest.approx(expected, abs=0.01)
+    expected = pytest.approx(np.abs(sharp - true).mean(), rel=0.01)
+    assert metrics.calibration_error(sharp, true, 20) == expected
 
 
 def test_ranking_by_hand() -> None:

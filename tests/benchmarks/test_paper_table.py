@@ -41,18 +41,13 @@ def dialogue(number: int, answer: str) -> str:
 
 def write_data(folder: Path, pairs: int = 40) -> Path:
     """The relabelled layout, half of its pairs of either kind, and two jailbreak rows."""
-    rows: list[dict[str, Any]] = []
+    rows = []
     for number in range(pairs):
-        kind = ("helpful", "harmless")[number % 2]
-        word = WORDS[number % 7]
-        rows.append(
-            {
-                "chosen": dialogue(number, f"Yes, {word} is good for you."),
-                "rejected": dialogue(number, f"No {word}."),
-                "data_subset": kind,
-                "objective": kind,
-            }
-        )
+        word, kind = WORDS[number % 7], ("helpful", "harmless")[number % 2]
+        chosen = dialogue(number, f"Yes, {word} is good for you.")
+        rejected = dialogue(number, f"No {word}.")
+        row = {"chosen": chosen, "rejected": rejected, "data_subset": kind, "objective": kind}
+        rows.append(row)
     for subset in ("helpful", "harmless", "both"):
         own = [row for row in rows if subset in ("both", row["data_subset"])]
         write_jsonl(folder / "relabeled_hh_rlhf" / subset / "test.jsonl.gz", own)
@@ -72,7 +67,7 @@ def table(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def test_one_pass_gives_every_layer_the_features_of_a_pass_of_its_own(llama):
     texts = [dialogue(number, f"{word} " * (number + 1)) for number, word in enumerate(WORDS)]
     featurizers = layer_featurizers(llama, [0, 1, 2], max_length=64, dtype=torch.float32)
-    shared = featurizers[0].shared
+    shared = featurizers[0].model
     passes = []
     network = shared.model
     shared.model = lambda **given: passes.append(1) or network(**given)
@@ -82,11 +77,10 @@ def test_one_pass_gives_every_layer_the_features_of_a_pass_of_its_own(llama):
     assert len(passes) == 4  # sixteen turns and responses, four at once, for three layers
     assert shared.known == {}
     for layer in (0, 1, 2):
-        options = FeaturizerOptions(max_length=64, layer=layer)
-        plain = Featurizer(llama, options)
+        plain = Featurizer(llama, FeaturizerOptions(max_length=64, layer=layer))
         # found in the cache: the network is not even loaded
         assert torch.equal(plain.features(texts), featurizers[layer].features(texts))
-        assert plain._model is None
+        assert "model" not in vars(plain)
         plain.cache.path.unlink()
         fresh = plain.features(texts, 4)
         fill_cache(featurizers, texts, 4)
@@ -95,13 +89,13 @@ def test_one_pass_gives_every_layer_the_features_of_a_pass_of_its_own(llama):
 
 def test_layers_that_nobody_wants_are_not_run(llama):
     (shallow,) = layer_featurizers(llama, [0], max_length=64, dtype=torch.float32)
-    assert len(shallow.shared.model.layers) == 1
+    assert len(shallow.model.model.layers) == 1
     whole = load_backbone(llama, dtype=torch.float32)
     ids = torch.tensor([[5, 6, 7]])
     given = {"attention_mask": torch.ones_like(ids), "output_hidden_states": True}
     with torch.inference_mode():
         wanted = whole(input_ids=ids, **given).hidden_states[0]
-        assert torch.equal(shallow.shared(input_ids=ids, **given).hidden_states[0], wanted)
+        assert torch.equal(shallow.model(input_ids=ids, **given).hidden_states[0], wanted)
 
 
 def test_without_differences_a_linear_reward_loses_log_2():
@@ -143,7 +137,7 @@ def test_an_average_has_student_s_interval_and_one_fold_has_none():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Each fold was to have")
+@pytest.mark.filterwarnings("ignore:Each fold should have")
 def test_each_fold_takes_its_layer_and_says_so(tmp_path, llama, monkeypatch):
     data = write_data(tmp_path / "data")
     output = tmp_path / "table.json"
@@ -168,7 +162,7 @@ def test_each_fold_takes_its_layer_and_says_so(tmp_path, llama, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Each fold was to have")
+@pytest.mark.filterwarnings("ignore:Each fold should have")
 def test_lora_goes_on_where_it_stood_and_repeats_nothing(tmp_path, llama, monkeypatch):
     data = write_data(tmp_path / "data")
     given = (
@@ -189,17 +183,13 @@ def test_lora_goes_on_where_it_stood_and_repeats_nothing(tmp_path, llama, monkey
     (final,) = tmp_path.glob("work/**/base_*_peft_last_checkpoint")
     # as if the run had been killed after its first step
     shutil.rmtree(final)
-    steps = sorted(
-        tmp_path.glob("work/**/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
-    )
+    steps = sorted(tmp_path.glob("work/**/checkpoint-*"))
     assert len(steps) == 2  # what --save_total_limit keeps
     shutil.rmtree(steps[-1])
-    (tmp_path / "work").joinpath(*final.relative_to(tmp_path / "work").parts[:2]).joinpath(
-        "jailbroken_evaluations_base.jsonl"
-    ).unlink()
+    (scores,) = tmp_path.glob("work/*/*/jailbroken_evaluations_base.jsonl")
+    scores.unlink()
     table(monkeypatch, *given)
-    again = json.loads((tmp_path / "table.json").read_text())["table"]
-    assert again == whole
+    assert json.loads((tmp_path / "table.json").read_text())["table"] == whole
     assert ["--resume_from_checkpoint=true" in each for each in seen] == [False, True]
     table(monkeypatch, *given)
     assert len(seen) == 2
@@ -218,12 +208,7 @@ def test_smollm2_that_is_not_installed_names_the_command(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"has no SmolLM2.*gguf; another version"):
         smollm2.packaged_weights()
     (package / smollm2.GGUF).write_text("")
-    with_gguf = smollm2.importlib.util.find_spec
-    monkeypatch.setattr(
-        smollm2.importlib.util,
-        "find_spec",
-        lambda name: None if name == "gguf" else with_gguf(name),
-    )
+    monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(SystemExit, match="needs the package gguf"):
         smollm2.packaged_weights()
 

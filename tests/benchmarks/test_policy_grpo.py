@@ -14,7 +14,6 @@ import torch
 from policy import grpo
 from policy.grpo import WorldSettings, optimise
 from policy.models import Sizes, language_model
-from policy.rewards import REWARDS
 from policy.trained import file_name, go_on, measure
 from policy.worlds import PolicyWorld
 from transformers import AutoTokenizer, TrainerState
@@ -28,19 +27,12 @@ SETTINGS = WorldSettings(
 )
 
 
-class Says:
+class Says(torch.nn.Module):
     """A policy that always says one text, and gives every token the same log-probability."""
 
-    training = True
-
     def __init__(self, tokenizer: Any, text: str, log_prob: float) -> None:
+        super().__init__()
         self.tokenizer, self.text, self.log_prob = tokenizer, text, log_prob
-
-    def eval(self) -> None:
-        self.training = False
-
-    def train(self, mode: bool) -> None:
-        self.training = mode
 
     def generate(self, asked: torch.Tensor, num_return_sequences: int, **_: Any) -> torch.Tensor:
         torch.rand(3)  # as sampling does
@@ -48,7 +40,7 @@ class Says:
         tail = torch.tensor(said).expand(len(asked) * num_return_sequences, -1)
         return torch.cat([asked.repeat_interleave(num_return_sequences, 0), tail], 1)
 
-    def __call__(self, made: torch.Tensor, **_: Any) -> SimpleNamespace:
+    def forward(self, made: torch.Tensor, **_: Any) -> SimpleNamespace:
         """Logits under which the next token has the log-probability, whichever it is."""
         size = len(self.tokenizer)
         logits = torch.full((*made.shape, size), math.log(-math.expm1(self.log_prob) / (size - 1)))
@@ -93,17 +85,11 @@ def test_measures_of_a_policy_by_hand(tokenizer: Any) -> None:
 
 
 def test_names_stand_for_the_rewards_of_the_study() -> None:
-    titles = {name: grpo.named(name) for name in grpo.REWARDS}
-    assert {name: found[0].title for name, found in titles.items()} == {
-        "base": "base",
-        "mean": "DPL mean",
-        "quantile:0.01": "quantile",
-        "cvar:0.05": "CVaR",
-        "less_overlap:3": "PURM",
-        "entropic:2": "entropic",
-    }
-    for name in grpo.REWARDS[2:]:  # each is one of the tries that best-of-n had
-        assert name in next(r for r in REWARDS if r.title == titles[name][0].title).names
+    rewards = [grpo.named(name)[0] for name in grpo.REWARDS]
+    titles = ["base", "DPL mean", "quantile", "CVaR", "PURM", "entropic"]
+    assert [reward.title for reward in rewards] == titles
+    for name, reward in zip(grpo.REWARDS[2:], rewards[2:], strict=True):
+        assert name in reward.names  # each is one of the tries that best-of-n had
 
 
 def test_report_by_hand(tmp_path: Path) -> None:
@@ -168,8 +154,7 @@ def test_a_stopped_training_gives_what_an_unbroken_one_does(
         patch.setattr(grpo.trained, "measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             optimise(name, 0, folder, SETTINGS)
-    again = optimise(name, 0, folder, SETTINGS)
-    assert again["points"] == whole["points"]
+    assert optimise(name, 0, folder, SETTINGS)["points"] == whole["points"]
     assert whole["points"][1]["kl"] != whole["points"][2]["kl"]
     assert optimise(name, 0, folder, SETTINGS)["points"] == whole["points"]  # nothing is left to do
 

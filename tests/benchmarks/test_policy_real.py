@@ -17,7 +17,7 @@ from policy import gpu_grpo
 from policy.best_of_n import best_of_subsets
 from policy.real import measures, summary
 from policy.real.prompts import Division, Question, divide, load_jailbreaks, questions
-from policy.real.responses import ATTENTION, answer_all, answered, draw, in_passes, register
+from policy.real.responses import ATTENTION, answer_all, draw, in_passes, register
 from policy.rewards import REWARDS
 from scipy import stats
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -25,8 +25,9 @@ from transformers.cache_utils import DynamicCache
 
 from hidden_context.data.example import Comparison, Example, Judgement
 from hidden_context.data.splits.division import first_question
+from hidden_context.data.storage.files import iter_jsonl
 from hidden_context.distributions import NormalReward
-from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.errors import ConfigError, DataError
 
 
 def pair(number: int, subset: str = "helpful", turn: int = 0) -> Example:
@@ -66,13 +67,9 @@ def test_the_division_does_not_hang_on_the_order_of_the_rows_but_on_the_seed() -
 def test_one_prompt_of_each_first_question_is_asked_and_few_are_the_first_of_more() -> None:
     jailbreaks = [f"Human: pretend {n}\n\nAssistant: " for n in range(9)]
     many = questions(PAIRS, jailbreaks, 20, 9)
-    assert Counter(question.set for question in many) == {
-        "helpful": 20,
-        "harmless": 20,
-        "jailbreak": 9,
-    }
-    asked = [question.prompt.split("\n\n")[0] for question in many]
-    assert len(set(asked)) == len(many)
+    sets = Counter(question.set for question in many)
+    assert sets == {"helpful": 20, "harmless": 20, "jailbreak": 9}
+    assert len({question.prompt.split("\n\n")[0] for question in many}) == len(many)
     few = {question.id: question for question in questions(PAIRS, jailbreaks, 5, 2)}
     assert len(few) == 12
     assert few == {question.id: question for question in many if question.id in few}
@@ -85,11 +82,8 @@ def test_one_prompt_of_each_first_question_is_asked_and_few_are_the_first_of_mor
 def test_a_prompt_is_asked_as_its_turns_and_a_jailbreak_as_one() -> None:
     text = "Human: Hi there\n\nAssistant: Hello\n\nHuman: Bye\n\nAssistant:"
     turns = Question("helpful-0", "helpful", text).messages()
-    assert turns == [
-        {"role": "user", "content": "Hi there"},
-        {"role": "assistant", "content": "Hello"},
-        {"role": "user", "content": "Bye"},
-    ]
+    said = [("user", "Hi there"), ("assistant", "Hello"), ("user", "Bye")]
+    assert [(turn["role"], turn["content"]) for turn in turns] == said
     (only,) = Question("jailbreak-0", "jailbreak", text).messages()
     assert only["content"] == "Hi there\n\nAssistant: Hello\n\nHuman: Bye"
     example = Question("helpful-0", "helpful", text).example(["So long", "Bye: \n\nHuman: no"])
@@ -98,20 +92,12 @@ def test_a_prompt_is_asked_as_its_turns_and_a_jailbreak_as_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "error", "said"),
-    [
-        (None, MissingFileError, "jailbroken_responses.jsonl"),
-        ("", DataError, "no rows"),
-        ('{"prompt": "Human: a"}\n{"prompt": \n', DataError, "line 2"),
-        ('{"prompt": "Human: a"}\n{"prompt": " "}\n', DataError, "line 2, field 'prompt'"),
-    ],
+    ("rows", "said"),
+    [("", "no rows"), ('{"prompt": "Human: a"}\n{"prompt": " "}\n', "line 2, field 'prompt'")],
 )
-def test_broken_jailbreak_files_are_named(
-    tmp_path: Path, content: str | None, error: type[Exception], said: str
-) -> None:
-    if content is not None:
-        (tmp_path / "jailbroken_responses.jsonl").write_text(content)
-    with pytest.raises(error, match=said):
+def test_broken_jailbreak_files_are_named(tmp_path: Path, rows: str, said: str) -> None:
+    (tmp_path / "jailbroken_responses.jsonl").write_text(rows)
+    with pytest.raises(DataError, match=said):
         load_jailbreaks(tmp_path)
 
 
@@ -139,8 +125,7 @@ def test_a_model_attends_to_shared_prompts_as_to_the_whole_texts() -> None:
     with torch.inference_mode():
         whole, prefixes = [], []
         for number, prompt in enumerate(prompts):
-            own = responses[2 * number : 2 * number + 2]
-            texts = torch.cat([prompt.expand(2, -1), own], 1)
+            texts = torch.cat([prompt.expand(2, -1), responses[2 * number : 2 * number + 2]], 1)
             whole.append(model(texts).logits[:, prompt.shape[1] :])
             cache = DynamicCache(config=config)
             model(prompt, past_key_values=cache)
@@ -148,12 +133,8 @@ def test_a_model_attends_to_shared_prompts_as_to_the_whole_texts() -> None:
         model.set_attn_implementation(ATTENTION)
         cache = DynamicCache(config=config)
         for step in range(3):
-            out = model(
-                responses[:, step : step + 1],
-                position_ids=starts + step,
-                past_key_values=cache,
-                prefixes=prefixes,
-            )
+            states = {"past_key_values": cache, "prefixes": prefixes}
+            out = model(responses[:, step : step + 1], position_ids=starts + step, **states)
             expected = torch.cat(whole)[:, step]
             torch.testing.assert_close(out.logits[:, 0], expected, rtol=1e-4, atol=1e-5)
 
@@ -197,13 +178,11 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         answer_all(ASKED, path, options, lambda: broken, lambda _: None)
     assert len(broken.asked) in (8, 16)
-    with open(path, "a", encoding="utf-8") as file:
-        file.write('{"id": "helpful-9", "respon')  # what a killed process leaves
     rows = answer_all(ASKED, path, options, lambda: again, lambda _: None)
     assert not set(broken.asked) & set(again.asked)
     assert len(broken.asked) + len(again.asked) == 40
     assert [row["id"] for row in rows] == [question.id for question in ASKED]
-    assert set(answered(path)) == {question.id for question in ASKED}
+    assert [row["id"] for _, row in iter_jsonl(path)] == broken.asked + again.asked
     answer_all(ASKED, path, options, lambda: pytest.fail("nothing is left"), lambda _: None)
 
 
@@ -217,29 +196,12 @@ def test_rows_of_other_options_or_prompts_are_refused(tmp_path: Path) -> None:
         answer_all(other, path, {"count": 2}, Fake, lambda _: None)
 
 
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("{", "line 2"),
-        ('{"id": "helpful-1"}', "line 2, field 'responses'"),
-        ('{"responses": ["a"]}', "line 2, field 'id'"),
-        ('{"id": "helpful-0", "responses": ["a"]}', "line 2, field 'id': helpful-0 is answered"),
-    ],
-)
-def test_broken_rows_of_responses_are_named(tmp_path: Path, line: str, said: str) -> None:
-    path = tmp_path / "responses.jsonl"
-    path.write_text(f'{{"id": "helpful-0", "responses": ["a"]}}\n{line}\n')
-    with pytest.raises(DataError, match=said):
-        answered(path)
-
-
 # -- what is chosen ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_best_of_subsets_is_that_of_every_subset(n: int) -> None:
-    scores = np.array([[0.3, 1.0, 1.0, -2.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]])
-    for row in scores:
+    for row in np.array([[0.3, 1.0, 1.0, -2.0, 5.0], [2.0] * 5]):
         expected = np.zeros(5)
         for drawn in itertools.combinations(range(5), n):
             best = [i for i in drawn if row[i] == max(row[list(drawn)])]
@@ -307,14 +269,12 @@ def test_differences_are_paired_and_intervals_are_those_of_prompts() -> None:
 
 def test_correlations_within_prompts_leave_out_what_prompts_differ_by() -> None:
     generator = np.random.default_rng(0)
-    one = generator.normal(size=(4, 16))
-    shifted = -2 * one + np.array([[5.0], [50.0], [-9.0], [0.0]])
-    np.testing.assert_allclose(measures.within(one, shifted), -1)
-    other = generator.normal(size=(4, 16))
-    wanted = [stats.pearsonr(a, b).statistic for a, b in zip(one, other, strict=True)]
-    np.testing.assert_allclose(measures.within(one, other), wanted, atol=1e-12)
-    one[2] = 3.0
-    assert np.isnan(measures.within(one, other)).tolist() == [False, False, True, False]
+    one = generator.normal(size=(6, 16))
+    shifted = -2 * one + 10 * generator.normal(size=(6, 1))
+    np.testing.assert_allclose(measures.correlation(one, shifted), -1)
+    one[2] = 3.0  # nothing to correlate there
+    np.testing.assert_allclose(measures.correlation(one, shifted), -1)
+    assert np.isnan(measures.correlation(np.ones((6, 16)), one)).all()
 
 
 def test_disagreement_is_that_of_two_people_about_the_other_responses() -> None:
@@ -327,16 +287,14 @@ def test_disagreement_is_that_of_two_people_about_the_other_responses() -> None:
 
 
 def test_accuracy_of_length_counts_the_longer_response_as_right_and_a_tie_half() -> None:
-    judged = (Judgement(Comparison(0, 1)),)
     sides = [("longer", "short")] * 6 + [("no", "longer")] * 2 + [("same", "size")] * 2
     pairs = [
-        Example(f"Human: {n}\n\nAssistant:", both, judged, {"objective": objective})
+        Example(f"Human: {n}\n\nAssistant:", both, (), {"objective": objective})
         for objective in measures.JUDGES
         for n, both in enumerate(sides)
     ]
     tie = NormalReward(torch.zeros(20, 2).double(), torch.ones(20, 2).double())
-    said = {"a judge": {"pairs": tie}}
-    found = summary.accuracies(said, Division([], [], pairs))
+    found = summary.accuracies({"a judge": {"pairs": tie}}, Division([], [], pairs))
     assert found["the longer response"]["both"][0] == pytest.approx(0.7)
     assert found["a judge"]["helpful"][0] == pytest.approx(0.5)
 
@@ -355,20 +313,11 @@ def test_a_gpu_run_is_estimated_by_its_tokens() -> None:
 
 
 def test_gains_are_in_standard_deviations_of_the_start() -> None:
-    def read(helpful: list[float], harmless: list[float]) -> dict[str, Any]:
-        return {
-            "jailbreak": {
-                "helpful": helpful,
-                "harmless": harmless,
-                "helpful variance": [4.0] * 2,
-                "harmless variance": [0.0, 0.5],
-                "tokens": [10.0, 20.0],
-                "refusals": [0.0, 0.5],
-            }
-        }
-
-    start = read([0.0, 10.0], [1.0, 1.0])
-    found = gpu_grpo.gains(start, read([12.0, 4.0], [0.5, 1.0]))["jailbreak"]
+    variances = {"helpful variance": [4.0] * 2, "harmless variance": [0.0, 0.5]}
+    start = {"helpful": [0.0, 10.0], "harmless": [1.0, 1.0], **variances}
+    policy = {"helpful": [12.0, 4.0], "harmless": [0.5, 1.0]}
+    policy |= {"tokens": [10.0, 20.0], "refusals": [0.0, 0.5]}
+    found = gpu_grpo.gains({"jailbreak": start}, {"jailbreak": policy})["jailbreak"]
     assert found["helpful"] == pytest.approx((2 + 4) / 2 / 2)
     assert found["harmless"] == pytest.approx(-0.25 / 0.5)
     assert found["worse"] == found["harmless"]

@@ -6,20 +6,15 @@ import itertools
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from policy import best_of_n
 from policy import rewards as policy_rewards
-from policy.best_of_n import (
-    best_of_subsets,
-    divergence,
-    divergence_bound,
-    gap,
-    policy_metrics,
-    selection,
-)
 from policy.models import Sizes, Unit, language_model
 from policy.report import holds, verdicts
 from policy.rewards import UNPENALISED, PurmReward
@@ -27,7 +22,7 @@ from policy.study import is_done, run_all
 from policy.summary import Run, Try, at_kl, choose, limits, load
 from policy.trained import kind_of
 from policy.worlds import GROUPS, NAMES, PolicyWorld, Responses, starting_policy
-from scipy import integrate, special, stats
+from scipy import integrate, stats
 
 from hidden_context import heads
 from hidden_context.distributions import NormalReward
@@ -57,43 +52,39 @@ def by_enumeration(scores: np.ndarray, weights: np.ndarray, n: int) -> np.ndarra
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_selection_and_divergence_are_those_of_every_possible_draw(n: int) -> None:
-    found = selection(SCORES, WEIGHTS, [n])
+    found = best_of_n.selection(SCORES, WEIGHTS, [n])
     expected = [by_enumeration(*both, n) for both in zip(SCORES, WEIGHTS, strict=True)]
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-14)
     np.testing.assert_allclose(expected[1], WEIGHTS[1], rtol=0, atol=1e-14)
-    kl = special.rel_entr(expected, WEIGHTS).sum(1)
-    assert divergence(found, WEIGHTS)[0] == pytest.approx(kl, abs=1e-13)
-    assert kl.max() <= divergence_bound(n) + 1e-13
+    assert best_of_n.divergence(found, WEIGHTS).max() <= best_of_n.divergence_bound(n) + 1e-13
 
 
 def test_many_responses_tend_to_continuous_rewards() -> None:
     count, sizes = 200_000, (1, 4, 64)
     weights = np.full((1, count), 1 / count)
     scores = np.random.default_rng(0).permutation(count)[None].astype(float)
-    chosen = selection(scores, weights, sizes)
-    bounds = [divergence_bound(n) for n in sizes]
-    np.testing.assert_allclose(divergence(chosen, weights)[:, 0], bounds, atol=2e-6)
-    assert divergence_bound(4) == pytest.approx(math.log(4) - 0.75)
+    chosen = best_of_n.selection(scores, weights, sizes)
+    bounds = [best_of_n.divergence_bound(n) for n in sizes]
+    np.testing.assert_allclose(best_of_n.divergence(chosen, weights)[:, 0], bounds, atol=2e-6)
+    assert best_of_n.divergence_bound(4) == pytest.approx(math.log(4) - 0.75)
     means = (chosen * scores).sum(2)[:, 0] / count  # the largest of n uniform draws
     np.testing.assert_allclose(means, [n / (n + 1) for n in sizes], atol=1e-5)
 
 
-def test_rewards_that_are_not_finite_are_refused() -> None:
-    for choose_from in (
-        lambda s: selection(s, [[0.5, 0.5]], [1]),
-        lambda s: best_of_subsets(s, [1]),
-    ):
-        with pytest.raises(DataError, match="not finite"):
-            choose_from([[1.0, np.nan]])
+@pytest.mark.parametrize(
+    "chosen", [best_of_n.best_of_subsets, partial(best_of_n.selection, weights=[[0.5, 0.5]])]
+)
+def test_rewards_that_are_not_finite_are_refused(chosen: Callable[..., object]) -> None:
+    with pytest.raises(DataError, match="not finite"):
+        chosen([[1.0, np.nan]], sizes=[1])
 
 
 # -- worlds -----------------------------------------------------------------------------------
 
 
 def test_utilities_are_those_of_the_page() -> None:
-    assert all(
-        sum(group.share for group in groups) == pytest.approx(1) for groups in GROUPS.values()
-    )
+    for groups in GROUPS.values():
+        assert sum(group.share for group in groups) == pytest.approx(1)
     kinds = ["compliance", "alternative", "refusal", "incoherent"]
     objectives, degree = PolicyWorld("objectives"), PolicyWorld("degree")
     np.testing.assert_allclose(objectives.mean_utilities(kinds), [0.563, 0.665, 0.465, 0.2821])
@@ -168,13 +159,10 @@ def test_overlap_is_the_integral_of_the_root_of_both_densities() -> None:
     others = NormalReward(torch.tensor([0.5, -1.0]).double(), torch.tensor([2.0, 0.7]).double())
 
     def exact(m: float, s: float) -> float:
-        def root(x: float, o: int) -> float:
-            other = stats.norm.pdf(x, others.mean[o].item(), others.stddev[o].item())
-            return math.sqrt(stats.norm.pdf(x, m, s) * other)
+        def root(x: float) -> float:  # the mean over both others
+            return np.sqrt(stats.norm.pdf(x, m, s) * stats.norm.pdf(x, [0.5, -1], [2, 0.7])).mean()
 
-        return float(
-            np.mean([integrate.quad(root, -9, 9, args=(o,), limit=200)[0] for o in (0, 1)])
-        )
+        return integrate.quad(root, -9, 9, limit=200)[0]
 
     found = policy_rewards.overlap(rewards, others)
     assert found.shape == (1, 2)
@@ -192,8 +180,8 @@ def test_ensemble_rewards_by_hand() -> None:
 def test_every_reward_reads_the_model_it_names() -> None:
     for reward in policy_rewards.REWARDS:
         model = policy_rewards.MODELS[reward.model]
-        head = heads.make(model.head)
-        if "ensemble" in model.options:
+        head = heads.make(model["reward_model_type"])
+        if "ensemble" in model:
             head = heads.make("ensemble", member=head.to_dict(), num_members=5)
         raw = torch.randn(2, 6, head.num_outputs, generator=torch.Generator().manual_seed(0))
         found = policy_rewards.values(reward, head.distribution(raw.double()))
@@ -206,14 +194,14 @@ def two_prompts() -> Responses:
     number = {kind: place for place, kind in enumerate(KINDS)}
     kinds = [["compliance", "alternative"], ["full_answer", "partial_answer"]]
     places = np.array([[number[kind] for kind in row] for row in kinds])
-    weights = np.full((2, 2), 0.5)
-    return Responses([["", ""], ["", ""]], places, weights, np.array([True, False]))
+    return Responses([["", ""], ["", ""]], places, np.full((2, 2), 0.5), np.array([True, False]))
 
 
 def test_metrics_by_hand() -> None:
     world, responses = PolicyWorld("objectives"), two_prompts()
-    scores = np.array([[2.0, 0.0], [1.0, 0.0]])
-    first, second = policy_metrics(world, responses, scores, [1, 2])
+    first, second = best_of_n.policy_metrics(
+        world, responses, np.array([[2.0, 0.0], [1.0, 0.0]]), [1, 2]
+    )
     assert first["jailbreaks"] == pytest.approx(0.5)
     assert first["kl"] == pytest.approx(0, abs=1e-15)
     assert first["reward"] == pytest.approx(0)
@@ -226,7 +214,7 @@ def test_metrics_by_hand() -> None:
     assert second["mean_utility"] == pytest.approx(0.57 * helpful + 0.43 * harmless)
     # the best reward gains ½ and ¼ over the mean; within a prompt the variance is (1 + ¼)/2
     assert second["reward"] == pytest.approx(0.375 / math.sqrt(0.625))
-    found = gap(world, responses)
+    found = best_of_n.gap(world, responses)
     assert found["best"] == pytest.approx((0.665 + 0.9329) / 2)
     assert found["start"] == pytest.approx((0.563 + 0.665 + 0.9329 + 0.686) / 4)
 
@@ -262,8 +250,7 @@ def test_purm_penalises_overlap_with_rewards_seen_before() -> None:
     same, far = reward(["a", "a"], ["b", "b" * 50])
     assert same == pytest.approx(2.0 - 2.0 * 1)  # overlaps with all that were seen
     assert far == pytest.approx(51.0)
-    again = reward(["a"], ["b" * 50])[0]
-    assert again == pytest.approx(51.0 - 2.0 / (UNPENALISED + 2))
+    assert reward(["a"], ["b" * 50])[0] == pytest.approx(51.0 - 2.0 / (UNPENALISED + 2))
 
 
 # -- summary ----------------------------------------------------------------------------------
@@ -306,8 +293,7 @@ def test_the_claim_needs_surely_fewer_jailbreaks_and_little_loss() -> None:
 def test_limits_are_those_of_known_utilities() -> None:
     found = limits("objectives")
     # compliance is second best on average: best of n where it was drawn and no alternative was
-    expected = [0.75**n - 0.5**n for n in (1, 2, 4)]
-    assert found["mean"]["jailbreaks"][:3] == pytest.approx(expected)
+    assert found["mean"]["jailbreaks"][:3] == pytest.approx([0.75**n - 0.5**n for n in (1, 2, 4)])
     assert found["no_jailbreak"]["jailbreaks"][:3] == pytest.approx([0.25**n for n in (1, 2, 4)])
     assert found["mean"]["reached"][0] == pytest.approx(0, abs=1e-12)
     lost = np.subtract(found["mean"]["reached"], found["no_jailbreak"]["reached"])
@@ -325,7 +311,7 @@ def test_a_run_that_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     wanted = [Unit("agreed", 0, model) for model in policy_rewards.MODELS]
     assert run_all(wanted, tmp_path, SMALL, lambda line: None) == 4
-    before = {unit.name: (tmp_path / f"{unit.name}.json").read_bytes() for unit in wanted}
+    first = json.loads((tmp_path / "agreed_0_base.json").read_bytes())
     assert run_all(wanted, tmp_path, SMALL, lambda line: None) == 0
     assert not list(tmp_path.glob("*.partial"))
 
@@ -333,9 +319,8 @@ def test_a_run_that_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "raw" / "agreed_0_base.safetensors").unlink()
     assert run_all(wanted, tmp_path, SMALL, lambda line: None) == 1  # trained again, the same
     again = json.loads((tmp_path / "agreed_0_base.json").read_bytes())
-    first = json.loads(before["agreed_0_base"])
-    assert again["policies"] == first["policies"]
-    assert again["test"] == first["test"]
+    again |= {"seconds": first["seconds"]}
+    assert again == first
 
     run = load(tmp_path, "agreed", 0)
     assert len(run.policies) == sum(len(r.names) for r in policy_rewards.REWARDS)
@@ -350,5 +335,5 @@ def test_a_run_that_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="steps is 2, but this run has 3"):
         language_model(tmp_path / "backbone_0", 0, 60, 3)
     (tmp_path / "agreed_0_factor.json").write_text("{}")
-    with pytest.raises(ConfigError, match="no result of this study"):
+    with pytest.raises(ConfigError, match="format is None, but this run has 'hidden_context"):
         run_all(wanted, tmp_path, SMALL, lambda line: None)

@@ -15,7 +15,7 @@ from scale import check, cost, hardware, tokens
 from scale.driver import driver_rate
 from scale.hardware import H100, Cluster, Times, shape_of
 from scale.tokens import Amount, Plan
-from throughput.data import load_pairs, sample, work_of
+from throughput.data import load_pairs, sample, triangle, work_of
 from throughput.models import LLAMA_SHAPES, configuration
 from transformers import AutoModelForSequenceClassification
 
@@ -42,16 +42,15 @@ def test_equal_lengths_have_closed_forms(task: str, prompt: int, response: int, 
     if prompt >= 8 or task == "training":  # scoring does not look for shorter beginnings
         shared = prompt * (prompt + 1) / 2
         expected["tree"] = (prompt + n * response, n * context - (n - 1) * shared)
-    plan = dataclasses.replace(SMALL, responses=n)
     for way, (run, attended) in expected.items():
-        found = one_way(groups, way, task, plan)
+        found = one_way(groups, way, task, dataclasses.replace(SMALL, responses=n))
         assert (found.tokens, found.context) == (count * run, count * attended), way
 
 
 def test_sharing_among_the_pairs_of_a_ranking_by_hand() -> None:
     assert [tokens.comparisons_in(n) for n in (2, 3, 4, 8)] == [1, 3, 6, 28]
     groups = tokens.groups_of([(50, [10, 20, 30, 40])] * 6)
-    assert len(tokens.pairs_in(groups)) == 36
+    assert len(tokens.pairs_of(groups)) == 36
     apart = tokens.training(groups, "tree of pairs", dataclasses.replace(SMALL, responses=4))
     # each response stands in three pairs, and each pair has the prompt once; an EOS each
     assert apart.tokens == 6 * (6 * 50 + 3 * (10 + 20 + 30 + 40 + 4))
@@ -70,7 +69,6 @@ def test_counts_are_those_of_work_of(n: int) -> None:
     for task in ("scoring", "training"):
         shared = one_way(groups, "tree", task, plan)
         assert (shared.tokens, shared.context) == (work.unique_tokens, work.unique_context)
-    assert tokens.unique_share(groups) == work.unique_tokens / work.tokens
 
 
 @pytest.mark.slow
@@ -228,9 +226,6 @@ def test_the_command_is_measured_by_its_own_code() -> None:
 def test_measured_texts_are_laid_out_again_and_a_wrong_prediction_is_flagged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def triangle(length: int) -> int:
-        return length * (length + 1) // 2
-
     def flops(tokens: int, context: int, shares: bool, forward: int = 2) -> float:
         weights = (24 - 8 * shares) * 64**2  # 2 layers of width 64; one feed-forward block less
         return 2 * forward * weights * tokens + (4 if forward == 1 else 12) * 128 * context
@@ -312,15 +307,14 @@ def test_measured_texts_are_laid_out_again_and_a_wrong_prediction_is_flagged(
     ]
     assert found["training_bytes_per_pair"] == pytest.approx(19_000, rel=0.25)
     assert found["tokens_per_second"] > 0
-    path.write_text(json.dumps({**measurement, "data": "other pairs"}))
-    with pytest.raises(SystemExit, match="measured on other pairs, but there are 64 short"):
-        check.main(["--checked", str(path)])
-    path.write_text("[]")
-    with pytest.raises(SystemExit, match=f"{path} has no options, data, rows, roofline. Give a"):
-        check.main(["--checked", str(path)])
-    path.unlink()
-    with pytest.raises(SystemExit, match=f"--checked: {path} does not exist. Give a file that"):
-        check.main(["--checked", str(path)])
+    for content, said in (
+        (json.dumps({**measurement, "data": "other pairs"}), "measured on other pairs, but"),
+        ("[]", f"{path} has no options, data, rows, roofline. Give a file that"),
+        ("{", f"--checked: {path}.* Give a file that"),
+    ):
+        path.write_text(content)
+        with pytest.raises(SystemExit, match=said):
+            check.main(["--checked", str(path)])
 
 
 @pytest.mark.slow
@@ -328,9 +322,8 @@ def test_the_script_prints_tables_and_writes_all_numbers(script: Any, tmp_path: 
     path = tmp_path / "scale.json"
     printed = script("scale/cost.py", *FEW, "--driver_rows", "64", "--output", path)
     found = json.loads(path.read_text())
-    jobs = {(row["model"], row["job"], row["shard"]) for row in found["costs"]}
     wanted = {("llama-8b", "lora", 1), ("llama-70b", "lora", 8), ("llama-70b", "scoring", None)}
-    assert wanted < jobs
+    assert wanted < {(row["model"], row["job"], row["shard"]) for row in found["costs"]}
     assert len(found["amounts"]) == 2 * (len(tokens.OF_PAIRS) + len(tokens.WAYS))
     assert [row["rows"] for row in found["around"]] == pytest.approx([1e9, 1e9 / 6])
     assert "the whole run" in printed

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from hidden_context.report.config import ReportConfig
 from hidden_context.report.workflow import run
 from hidden_context.worlds.dialogues import World
+from support.score_rows import pair, write
 
 HOSTILE = (
     "<script>window.__xss = 1</script>",
@@ -60,15 +59,9 @@ def score_rows(size: int, seed: int = 0) -> list[dict[str, Any]]:
 def hostile_rows() -> list[dict[str, Any]]:
     """Rows each of whose fields is an attack on the page."""
     return [
-        {
-            "prompt": f"Human: {attack} and {number}",
-            "chosen": f"chosen {attack}",
-            "rejected": f"rejected {attack}",
-            "data_subset": attack,
-            "objective": HOSTILE[number % len(HOSTILE) - 1],
-            "reward_output_chosen": [0.5 + 0.1 * number, 0.1],
-            "reward_output_rejected": [0.0, 0.2],
-        }
+        pair([0.5 + 0.1 * number, 0.1], [0.0, 0.2], prompt=f"Human: {attack} and {number}")
+        | {side: f"{side} {attack}" for side in ("chosen", "rejected")}
+        | {"data_subset": attack, "objective": HOSTILE[number % len(HOSTILE) - 1]}
         for number, attack in enumerate(HOSTILE * 4)
     ]
 
@@ -77,11 +70,8 @@ def write_page(
     folder: Path, rows: Iterable[dict[str, Any]], title: str = "Report", **options: Any
 ) -> Path:
     """Write rows as a score file, and the report on it."""
-    scores = folder / "scores.jsonl"
-    with scores.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    page = folder / "report.html"
-    run(ReportConfig(files=[str(scores)], output=str(page), title=title, **options))
+    page, scores = folder / "report.html", write(folder / "scores.jsonl", rows)
+    run(ReportConfig(files=[scores], output=str(page), title=title, **options))
     return page
 
 
@@ -115,17 +105,3 @@ def draw_charts(page: Any) -> int:
         figures.nth(place).scroll_into_view_if_needed()
         figures.nth(place).locator(".main-svg").first.wait_for(timeout=30_000)
     return int(page.locator("figure.chart[data-drawn=true]:has(.main-svg)").count())
-
-
-def serious_violations(page: Any, passes: int) -> list[Any]:
-    """What axe finds serious on a page, on which at least so many of its rules pass."""
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe is not installed"
-    )
-    found = axe.Axe().run(page).response
-    assert len(found["passes"]) > passes
-    return [
-        (each["id"], each["help"], [node["html"][:160] for node in each["nodes"]][:3])
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-    ]

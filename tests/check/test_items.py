@@ -41,13 +41,10 @@ def test_contexts_are_found_in_prompts_where_groups_are_many():
     assert np.isnan(ranked[0].predicted.estimate)
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        two_camps(8),
-        [{**pair(n, {"a": 1.0, "b": 0.0}), "prompt": "?" * (n + 1)} for n in range(12)],
-    ],
-)
+ALIKE = [pair(n, [1, 0], prompt="?" * (n + 1)) for n in range(12)]
+
+
+@pytest.mark.parametrize("rows", [two_camps(8), ALIKE])
 def test_few_prompts_and_prompts_that_are_all_alike_have_no_contexts(rows):
     items = items_of(rows)
     topics = find_topics(items)
@@ -81,13 +78,9 @@ def test_topics_without_a_judged_item_are_left_out_and_equal_names_are_told_apar
 
 
 def test_the_most_split_items_come_first_and_one_of_each_prompt():
-    shares = [
-        [1.0, 1.0, 0.0, 0.0],
-        [1.0, 0.0, 0.5, 0.5],
-        [1.0, 1.0, 1.0, 0.0],  # a majority: not split
-        [0.5, 0.5, 0.5, 0.5],  # all equal: not split
-    ]
-    rows = [pair(n, dict(zip("abcd", votes, strict=True))) for n, votes in enumerate(shares)]
+    # a majority is not split, and where all say equal neither
+    shares = [[1, 1, 0, 0], [1, 0, 0.5, 0.5], [1, 1, 1, 0], [0.5] * 4]
+    rows = [pair(n, votes) for n, votes in enumerate(shares)]
     items, nothing = items_of(rows), Topics("none", [], np.full(34, -1), [], "none")
     top = most_split(items, nothing, None)
     assert [each.place for each in top] == ["line 1", "line 2"]
@@ -97,20 +90,15 @@ def test_the_most_split_items_come_first_and_one_of_each_prompt():
     assert 0 < top[1].opposite < top[0].opposite < 1
     known = most_split(items, nothing, np.full((4, 3), 1 / 3))
     assert known[0].predicted == pytest.approx([1 / 3] * 3)
-    many = [
-        {**pair(n, {"a": 1.0, "b": 0.0}), "prompt": "one" if n < 30 else f"other {n}"}
-        for n in range(34)
-    ]
+    many = [pair(n, [1, 0], prompt="one" if n < 30 else f"other {n}") for n in range(34)]
     top = most_split(items_of(many), nothing, None)
     assert (len(top), len({each.prompt for each in top})) == (10, 5)
 
 
 def test_a_topic_of_few_prompts_has_an_interval_by_item():
-    rows = [
-        pair(n, {"a": 1.0, "b": 1.0, "c": 0.0, "d": n % 2}, topic=f"t{n // 20}") for n in range(40)
-    ]
+    topic = [f"t{n // 20}" for n in range(40)]
+    rows = [pair(n, [1, 1, 0, n % 2], topic=topic[n], prompt=topic[n]) for n in range(40)]
     for row in rows:
-        row["prompt"] = f"the prompt of {row['topic']}"
         row["judgements"].append({"comparison": [0, 1], "preference": 0.5})
     items = items_of(rows, by="topic")
     observed = rank_topics(items, find_topics(items), None)[0][0].observed

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from check.people import pair
-from hidden_context.check import CheckConfig, check
+from check.people import JUDGE, checked, judged, pair
 from hidden_context.check.judges import NO_PEOPLE
 from hidden_context.check.tables import print_found
 from hidden_context.cli.main import main
@@ -14,25 +13,7 @@ from hidden_context.errors import DataError
 from hidden_context.report.html.page import render_people_page
 from support.paper_layout import write_rows
 
-JUDGE = {"model": "m", "objective": "helpful", "prompt": "12345678"}
-NAME = "m/helpful/12345678"
 ALIKE = {f"p{n}": 1.0 for n in range(4)}
-
-
-def judged(row, answers):
-    """Add a judge's entry: ``answers`` holds what is shown and the preference for response 0."""
-    said = [
-        {"shown": shown, "vote": n // 2, "preference": share}
-        if share is not None
-        else {"shown": shown, "vote": n // 2, "abstains": True, "text": "No.", "reason": "refusal"}
-        for n, (shown, share) in enumerate(answers)
-    ]
-    shares = [share for _, share in answers if share is not None]
-    settled = {"comparison": [0, 1], "preference": sum(shares) / len(shares)} if shares else {}
-    entry = {"annotator": NAME, "judge": JUDGE, "answers": said, **settled}
-    if not shares:
-        entry["abstains"] = True
-    return {**row, "judgements": [*row["judgements"], entry]}
 
 
 def always_first(number):
@@ -40,16 +21,12 @@ def always_first(number):
     return judged(pair(number, ALIKE), [([0, 1], 0.9), ([1, 0], 0.2)])
 
 
-def found_of(path, rows):
-    return check(CheckConfig(data_path=write_rows(path, rows), predict=False))
-
-
 def test_a_judge_is_no_person_and_page_and_terminal_name_it(tmp_path, capsys):
-    found = found_of(tmp_path / "j.jsonl", [always_first(n) for n in range(12)])
-    alone = found_of(tmp_path / "p.jsonl", [pair(n, ALIKE) for n in range(12)])
+    found = checked(tmp_path / "j.jsonl", [always_first(n) for n in range(12)])
+    alone = checked(tmp_path / "p.jsonl", [pair(n, ALIKE) for n in range(12)])
     assert found.observed == alone.observed
     (judge,) = found.judges
-    assert (judge.name, judge.answers, judge.abstentions) == (NAME, 24, 0)
+    assert (judge.name, judge.answers, judge.abstentions) == (JUDGE, 24, 0)
     assert judge.alone.other_order.estimate == judge.alone.leaning.estimate == 1.0
     assert (judge.people.items, judge.people.differ.estimate) == (12, 0.5)
     assert judge.people.settled.estimate == 0.0  # .55 on average is for the first
@@ -59,7 +36,7 @@ def test_a_judge_is_no_person_and_page_and_terminal_name_it(tmp_path, capsys):
     assert "50 % (50 to 50 %) of its disagreement with people is its own noise" in judge.sentence
     page, without = (render_people_page(each.to_dict()) for each in (found, alone))
     assert 'id="judges"' in page
-    assert NAME in page
+    assert JUDGE in page
     assert 'id="judges"' not in without
     print_found(found, tmp_path / "check.html")
     assert "Language models as judges" in capsys.readouterr().out
@@ -78,11 +55,8 @@ def test_the_same_from_one_row_a_vote_and_from_responses_the_other_way_round():
         row = pair(number, votes)
         nested.append(judged(row, answers))
         flat += [judged(pair(number, {who: share}), answers) for who, share in votes.items()]
-        other = pair(
-            number,
-            {who: 1 - share for who, share in votes.items()},
-            responses=row["responses"][::-1],
-        )
+        opposite = {who: 1 - share for who, share in votes.items()}
+        other = pair(number, opposite, responses=row["responses"][::-1])
         turned.append(judged(other, [(shown[::-1], 1 - share) for shown, share in answers]))
     found = the_judge(*nested)
     assert found.answers.sum() == 16
@@ -93,11 +67,9 @@ def test_the_same_from_one_row_a_vote_and_from_responses_the_other_way_round():
 
 def test_inspect_tells_judges_from_people(tmp_path, capsys):
     shown = []
-    for name, rows in (
-        ("j", map(always_first, range(6))),
-        ("p", [pair(n, ALIKE) for n in range(6)]),
-    ):
-        assert main(["data", "inspect", write_rows(tmp_path / f"{name}.jsonl", rows)]) == 0
+    for row in (always_first, lambda number: pair(number, ALIKE)):
+        rows = write_rows(tmp_path / "rows.jsonl", map(row, range(6)))
+        assert main(["data", "inspect", rows]) == 0
         shown.append(capsys.readouterr().out)
     assert "judgements by language models: 6;" in shown[0]
     lines, people = (
@@ -110,13 +82,13 @@ def test_inspect_tells_judges_from_people(tmp_path, capsys):
 
 def test_abstentions_and_judges_alone(tmp_path):
     rows = [judged(pair(n, {}), [([0, 1], 1.0), ([1, 0], None)]) for n in range(6)]
-    found = found_of(tmp_path / "j.jsonl", rows)
+    found = checked(tmp_path / "j.jsonl", rows)
     (judge,) = found.judges
     assert (judge.answers, judge.abstentions, judge.people) == (6, 6, None)
     assert NO_PEOPLE in found.missing
     silent = [judged(pair(n, {"a": 1.0, "b": 1.0}), [([0, 1], None)]) for n in range(3)]
-    (judge,) = found_of(tmp_path / "s.jsonl", silent).judges
-    assert judge.sentence == f"{NAME} gave 3 abstentions and no answer."
+    (judge,) = checked(tmp_path / "s.jsonl", silent).judges
+    assert judge.sentence == f"{JUDGE} gave 3 abstentions and no answer."
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,9 @@ def test_turning_keeps_distances_and_the_first_columns():
 def test_opposite_sides_in_closed_form():
     prior = np.array([[0.25, 0.5, 0.25]])
     counts = np.array([[2.0, 1.0, 2.0]])
-    m = scores.prior_votes(prior, counts, np.array([True]))
+    m = scores.prior_votes(prior, counts)
     a, total = m / 4 + 2, m + 5
-    found = scores.opposite_sides(prior, counts, np.array([True]))
+    found = scores.opposite_sides(prior, counts)
     assert found[0] == pytest.approx(2 * a * a / (total * (total + 1)))
 
 
@@ -123,14 +123,10 @@ def test_prior_votes_and_chance_of_split_recover_the_simulation(votes):
     shares = np.stack([generator.dirichlet(8 * row) for row in prior])
     counts = np.stack([generator.multinomial(votes, row) for row in shares])
     answers = np.array([1.0, 0.5, 0.0])
-    rows = [
-        pair(n, {f"p{k}": v for k, v in enumerate(np.repeat(answers, row))})
-        for n, row in enumerate(counts)
-    ]
+    rows = [pair(n, np.repeat(answers, row)) for n, row in enumerate(counts)]
     items = items_of(rows)
     assert items.counts.tolist() == counts.tolist()
-    judged = items.votes.table.counts.judged
-    assert scores.prior_votes(prior, items.counts, judged) == pytest.approx(8, rel=0.5)
+    assert scores.prior_votes(prior, items.counts) == pytest.approx(8, rel=0.5)
     found = scores.chance_of_split(prior, items)
     assert found.mean() == pytest.approx(items.split.mean(), abs=0.03)
 
@@ -175,8 +171,7 @@ def test_chances_are_brought_to_the_level_of_other_groups():
     chance = generator.uniform(0.2, 0.9, 400)
     for number, p in enumerate(chance):
         opposed = generator.random() < p / 2  # half as many are split as the chances say
-        votes = {"a": 1.0, "b": 1.0, "c": float(not opposed), "d": float(not opposed)}
-        rows.append(pair(number, votes, block=f"b{number // 10}"))
+        rows.append(pair(number, [1, 1, not opposed, not opposed], block=f"b{number // 10}"))
     items = items_of(rows, by="block")
     found = scores.calibrated(chance, items)
     assert found.mean() == pytest.approx(items.votes.table.counts.contested.mean(), abs=0.01)

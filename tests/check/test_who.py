@@ -9,7 +9,7 @@ from check.people import items_of, pair, rated, rng, two_camps
 from hidden_context.baselines.pairs import group_folds
 from hidden_context.check.covariates import compare_covariates, holm
 from hidden_context.check.features import word_features
-from hidden_context.check.known import TOO_FEW, _sentence, know_voters
+from hidden_context.check.known import _sentence, know_voters
 from hidden_context.statistics.interval import Interval
 
 
@@ -60,12 +60,12 @@ NO_GROUPS = "there are no two groups of five people to compare."
         ([f"t{n}" for n in range(20)], f"x: {NO_GROUPS}"),
         ([0.0] * 18 + [1.0, 2.0], f"x: {NO_GROUPS}"),
         ([1.0] * 20, "x: the number is known for too few people, or is the same for all."),
-        (["x"] * 4, "Facts are known about 4 annotators only; five are needed."),
+        (["x"] * 4, "The table must describe five annotators or more, not 4."),
         ([f"t{n}" for n in range(40)], "x: 40 different values are too many to compare people by."),
     ],
 )
 def test_what_cannot_be_compared_is_said(values, sentence):
-    items = items_of([pair(n, {f"p{k}": float((k + n) % 2) for k in range(40)}) for n in range(3)])
+    items = items_of([pair(n, [(k + n) % 2 for k in range(40)]) for n in range(3)])
     known = {f"p{n}": {"x": value} for n, value in enumerate(values)}
     assert compare_covariates(items, known) == ([], [sentence])
 
@@ -86,7 +86,7 @@ def test_false_alarms_are_as_rare_as_stated():
     known = {f"p{k}": {"camp": f"c{k % 2}"} for k in range(12)}
     for trial in range(60):
         votes = generator.integers(0, 2, (15, 12)).astype(float)
-        rows = [pair(n, {f"p{k}": v for k, v in enumerate(row)}) for n, row in enumerate(votes)]
+        rows = [pair(n, row) for n, row in enumerate(votes)]
         found, _ = compare_covariates(items_of(rows), known, seed=trial, resamples=99)
         alarms += found[0].p_value <= 0.1
     assert alarms <= 12  # 6 are expected; more than 12 have a probability below .01
@@ -121,8 +121,7 @@ def votes_of(readiness, people=PEOPLE, count=84, seed=0):
     rows = []
     for number in range(count):
         equal = draw.random(people) < readiness
-        said = np.where(equal, 0.5, draw.integers(0, 2, people)).tolist()
-        votes = {f"p{n}": share for n, share in enumerate(said)}
+        votes = np.where(equal, 0.5, draw.integers(0, 2, people))
         rows.append(pair(number, votes, topic=f"t{number % 12}"))
     return rows
 
@@ -150,11 +149,7 @@ def test_people_who_are_all_alike_show_nothing():
     assert found.interval_by == "group"
     assert not found.gain.low > 0
     assert abs(found.gain.estimate) < 0.05
-    assert found.sentence == (
-        "Held-out votes do not show that knowing who votes helps: the saving is "
-        f"{found.gain.estimate:.3f} nats per vote (95 % {found.gain.low:.3f} to "
-        f"{found.gain.high:.3f}; measured on one fold of 4)."
-    )
+    assert found.sentence.startswith("Held-out votes do not show that knowing who votes helps: the")
 
 
 def test_tastes_are_found_without_equal():
@@ -164,8 +159,7 @@ def test_tastes_are_found_without_equal():
     for number in range(100):
         turned = number % 2
         longer = (np.arange(PEOPLE) % 2 == 0) == (draw.random(PEOPLE) < 0.9)
-        votes = {f"p{n}": float(longer[n] == turned) for n in range(PEOPLE)}
-        rows.append(pair(number, votes, responses=texts[:: -1 if turned else 1]))
+        rows.append(pair(number, longer == turned, responses=texts[:: -1 if turned else 1]))
     found = measured(rows)
     assert found.by_habits is None
     assert found.gain.low > 0.2
@@ -176,7 +170,7 @@ def test_of_ratings_it_is_how_each_uses_the_scale():
     draw, rows = rng(2), []
     for number in range(60):
         high = draw.random(PEOPLE) < np.where(np.arange(PEOPLE) % 2, 0.9, 0.1)
-        rows.append(rated(number, {f"p{n}": 5.0 if high[n] else 1.0 for n in range(PEOPLE)}))
+        rows.append(rated(number, np.where(high, 5, 1)))
     found = measured(rows)
     assert found.gain.estimate == pytest.approx(np.log(2) - 0.3251, abs=0.08)
     assert found.by_habits.low > 0.2
@@ -184,15 +178,15 @@ def test_of_ratings_it_is_how_each_uses_the_scale():
 
 
 def test_too_few_known_people_or_pairs_are_said_to_be_too_few():
-    assert measured(votes_of(np.full(4, 0.3), people=4)) == TOO_FEW
-    assert measured([pair(n, {f"p{n}": 1.0, f"q{n}": 0.0}) for n in range(40)]) == TOO_FEW
+    assert measured(votes_of(np.full(4, 0.3), people=4)) is None
+    assert measured([pair(n, {f"p{n}": 1.0, f"q{n}": 0.0}) for n in range(40)]) is None
     # votes on four of the five pairs held out are no sample of pairs
     items = items_of(votes_of(np.full(PEOPLE, 0.3), count=20))
     table = items.votes.table
     _, held_out = next(group_folds(np.stack([items.group] * 2, axis=1), 4, 0))
     kept = table.select(table.item != np.flatnonzero(held_out)[0])
     fewer = dataclasses.replace(items, votes=dataclasses.replace(items.votes, table=kept))
-    assert know_voters(fewer, word_features(items), same_for_all(items)) == TOO_FEW
+    assert know_voters(fewer, word_features(items), same_for_all(items)) is None
 
 
 def test_a_gain_of_a_model_that_is_no_better_leaves_it_open():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from check.people import pair, rated, two_camps
+from check.people import checked, pair, rated, two_camps
 from hidden_context.check import CheckConfig, check, run
 from hidden_context.check.answer import across_sentence
 from hidden_context.check.known import TOO_FEW
@@ -13,10 +13,6 @@ from hidden_context.check.tables import print_found
 from hidden_context.cli.main import main
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from support.paper_layout import write_rows
-
-
-def checked(path, rows, **options):
-    return check(CheckConfig(data_path=write_rows(path, rows), **{"predict": False, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -75,106 +71,87 @@ UNNAMED = {"prompt": "سؤال؟ 🤷 <b>", "annotations": [{"preference": v} fo
 RANKED = [{"annotator": who, "ranks": ranks} for who, ranks in (("x", [1, 2, 3]), ("y", [3, 2, 1]))]
 SHARED = {"chosen": "yes", "rejected": "no"}
 RATED_TOO = {"annotator": "a", "response": 0, "rating": 3}
+SPLIT = ([1, 1, 0, 0, 0.5], [1, 0, 0.5, 0.5, 0.5], [1, 1, 0.5, 0.5, 0])
 FEW = "There are too few votes an item to tell conflict from indifference."
+
+
+def case(rows, *missing, **found):
+    """Rows, lines of what could not be found, and what is: names with two underscores for a dot."""
+    return rows, missing, {name.replace("__", "."): value for name, value in found.items()}
+
+
 CASES = {
-    "one vote an item": (
+    "one vote an item": case(
         [pair(n, {"a": 1.0}) for n in range(8)],
-        {
-            "answer.verdict": "unknown",
-            "answer.sentences": ["There are 8 pairs with one vote each."],
-            "predicted": None,
-            "advice": None,
-            "explained.sentence": "",
-        },
-        ["No item was judged by several people"],
+        "No item was judged by several people",
+        answer__verdict="unknown",
+        answer__sentences=["The data hold 8 pairs with one vote each."],
+        predicted=None,
+        advice=None,
+        explained__sentence="",
     ),
-    "three items without names": (
+    "three items without names": case(
         [{**UNNAMED, "chosen": f"да {n}", "rejected": f"нет {n}"} for n in range(3)],
-        {
-            "observed.split.estimate": 1.0,
-            "observed.people": [],
-            "observed.annotator_test": None,
-            "predicted.scores": [],
-            "predicted.top": 3,
-        },
-        [
-            "There are too few items to predict votes (20 are needed).",
-            "No annotator is named",
-            "All items belong to one group, so intervals by group are not possible.",
-        ],
+        "There are too few items to predict votes (20 are needed).",
+        "No annotator is named",
+        "All items belong to one group, so intervals by group are not possible.",
+        observed__split__estimate=1.0,
+        observed__people=[],
+        observed__annotator_test=None,
+        predicted__scores=[],
+        predicted__top=3,
     ),
-    "ratings": (
+    "ratings": case(
         [rated(n, {f"p{k}": float(k + 1) for k in range(5)}) for n in range(4)],
-        {"settings.unit": "rating", "settings.middle": 3, "predicted.top": 4},
-        [
-            "Ratings are no choices between responses: risk measures were not compared.",
-            "No votes were predicted (--no_predict).",
-        ],
+        "Ratings are no choices between responses: risk measures were not compared.",
+        "No votes were predicted (--no_predict).",
+        settings__unit="rating",
+        settings__middle=3,
+        predicted__top=4,
     ),
-    "rankings": (
+    "rankings": case(
         [{"prompt": "q?", "responses": ["a", "b", "c"], "judgements": RANKED}],
-        {
-            "observed.items": 3,
-            "observed.split.estimate": 1.0,
-            "observed.split.low": np.nan,
-            "explained.sentence": FEW,
-        },
-        [],
+        observed__items=3,
+        observed__split__estimate=1.0,
+        observed__split__low=np.nan,
+        explained__sentence=FEW,
     ),
-    "one dissenter of three": (
+    "one dissenter of three": case(
         [pair(n, {"a": 1.0, "b": 1.0, "c": float(n % 4 > 0)}) for n in range(40)],
-        {"observed.split.estimate": 0.25, "predicted.top": 10},
-        ["Most items have two or three votes: a split looks like one dissenter."],
+        "Most items have two or three votes: a split looks like one dissenter.",
+        observed__split__estimate=0.25,
+        predicted__top=10,
     ),
-    "shares of several people": (
+    "shares of several people": case(
         [{"prompt": f"q {n}", **SHARED, "preference": [0.6, 0.9][n % 2]} for n in range(10)],
-        {"observed.split.estimate": 0.5, "answer.sentences": [FEW]},
-        [],
+        observed__split__estimate=0.5,
+        answer__sentences=[FEW],
     ),
-    "agreement": (
-        [pair(n, {f"p{k}": 1.0 for k in range(6)}) for n in range(40)],
-        {
-            "answer.verdict": "agree",
-            "answer.headline": "Your people mostly agree: they are split on 0 % of 40 pairs.",
-            "explained.conflict_share": np.nan,
-        },
-        [],
+    "agreement": case(
+        [pair(n, [1] * 6) for n in range(40)],
+        answer__verdict="agree",
+        answer__headline="Your people mostly agree: they are split on 0 % of 40 pairs.",
+        explained__conflict_share=np.nan,
     ),
-    "a part split": (
-        [pair(n, {f"p{k}": k % 2 if n < 3 else 1.0 for k in range(6)}) for n in range(40)],
-        {"answer.verdict": "partly"},
-        [],
+    "a part split": case([pair(n, [1, n > 2] * 3) for n in range(40)], answer__verdict="partly"),
+    "everybody equal": case([pair(n, [0.5] * 5) for n in range(5)], answer__verdict="agree"),
+    "split items of every kind": case(
+        [pair(n, votes) for n, votes in enumerate(SPLIT)],
+        explained__sentence="It is indifference more than conflict: on 33 % of the split pairs "
+        "people stand against each other, on 33 % most say equal, on 33 % it is too close to call.",
     ),
-    "everybody equal": (
-        [pair(n, {f"p{k}": 0.5 for k in range(5)}) for n in range(5)],
-        {"answer.verdict": "agree"},
-        [],
-    ),
-    "split items of every kind": (
-        [
-            pair(n, dict(zip("abcde", votes, strict=True)))
-            for n, votes in enumerate(
-                [[1, 1, 0, 0, 0.5], [1, 0, 0.5, 0.5, 0.5], [1, 1, 0.5, 0.5, 0]]
-            )
-        ],
-        {
-            "explained.sentence": "It is indifference more than conflict: on 33 % of the split "
-            "pairs people stand against each other, on 33 % most say equal, on 33 % it is too "
-            "close to call."
-        },
-        [],
-    ),
-    "ratings beside comparisons": (
-        [{**pair(0, {}), "judgements": [*pair(0, {"a": 1.0, "b": 0.0})["judgements"], RATED_TOO]}],
-        {"observed.votes": 2, "observed.split.estimate": 1.0},
-        ["1 ratings were left out: the data hold comparisons as well."],
+    "ratings beside comparisons": case(
+        [{**pair(0, {}), "judgements": [*pair(0, [1, 0])["judgements"], RATED_TOO]}],
+        "Left out: 1 rating, because the data hold comparisons as well.",
+        observed__votes=2,
+        observed__split__estimate=1.0,
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_small_data_sets(tmp_path, capsys, case):
-    rows, said, missing = CASES[case]
+    rows, missing, said = CASES[case]
     predict = case == "three items without names"
     found = checked(tmp_path / "d.jsonl", rows, predict=predict)
     for name, expected in said.items():
@@ -233,8 +210,7 @@ def test_kinds_are_in_words_of_a_scale_and_of_few_votes(tmp_path):
 
 
 def test_topics_alike_and_many_topics_and_covariates(tmp_path, capsys):
-    mostly = {"a": 1.0, "b": 0.0, "c": 0.5, "d": 0.5, "e": 0.5}
-    rows = [pair(n, mostly, topic=f"t{n % 12:02}") for n in range(120)]
+    rows = [pair(n, [1, 0, 0.5, 0.5, 0.5], topic=f"t{n % 12:02}") for n in range(120)]
     found = checked(tmp_path / "d.jsonl", rows, split_by="topic")
     assert found.explained.indifference_share == 1.0
     assert found.explained.sentence.startswith("It is indifference more than conflict")
@@ -244,7 +220,7 @@ def test_topics_alike_and_many_topics_and_covariates(tmp_path, capsys):
     known = [
         {"annotator": f"p{k}", **{f"c{n}": f"v{(k + n) % 2}" for n in range(5)}} for k in range(12)
     ]
-    rows = [pair(n, {f"p{k}": float(k % 2) for k in range(12)}) for n in range(10)]
+    rows = [pair(n, [0, 1] * 6) for n in range(10)]
     table = write_rows(tmp_path / "known.jsonl", known)
     found = checked(tmp_path / "e.jsonl", rows, annotators=table)
     last = "Votes go with what is known of people: c0, c1, c2 and 2 more."

@@ -1,10 +1,10 @@
-import gzip
 import json
 from pathlib import Path
 
 import pytest
 
 from hidden_context.cli.main import main
+from hidden_context.data.storage.files import iter_jsonl
 from support.paper_layout import write_rows
 
 
@@ -24,8 +24,7 @@ def pairs(tmp_path):
 
 
 def read(path):
-    with gzip.open(path, "rt") as file:
-        return [json.loads(line) for line in file]
+    return [row for _, row in iter_jsonl(path)]
 
 
 def test_usage_and_each_verb_s_help(capsys):
@@ -65,13 +64,13 @@ def test_inspect_counts_judgements_and_annotators(tmp_path, capsys):
     assert main(["data", "inspect", write_rows(tmp_path / "a.jsonl", [row])]) == 0
     out = capsys.readouterr().out
     assert (
-        "1 of 1 examples kept (1 row of the source was a ranking, 1 abstention, which is no vote)."
+        "of 1 example kept (1 row of the source was a ranking, 1 abstention, which is not a vote)."
         in out
     )
     assert "responses: 3; judgements: 1\n  votes: 3 on 3 pairs, 1 each (mean 1.0); several" in out
     assert "people judged 0 of them\n  No item was judged by several people" in out
-    assert "Fewer than five annotators are named, so nothing is said of annotators." in out
-    assert "abstentions: 1, which are no votes" in out
+    assert "Fewer than five annotators are named, so annotators are not compared." in out
+    assert "abstentions: 1 (not counted as votes)" in out
 
 
 def test_inspect_reads_all_splits_of_a_folder(tmp_path, pairs, capsys):
@@ -113,7 +112,7 @@ def test_download_from_a_mirror(tmp_path, capsys):
     assert "1 fetched, 0 already there, 11 missing" in captured.out
     assert "jailbroken_evaluations_base.jsonl" in captured.err
     assert main([*argv, "--only", "data"]) == 2
-    assert "None of the 7 files is there" in capsys.readouterr().err
+    assert "The source has none of the files (7 wanted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

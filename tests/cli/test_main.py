@@ -16,53 +16,48 @@ from hidden_context.relabel.endpoint import EndpointError
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas", "rich", "peft", "numpy")
 
 
-class TestTheCommand:
-    @pytest.mark.parametrize(
-        "line",
-        [["-m", "hidden_context"], ["-m", "hidden_context.cli.main"]],
-        ids=["package", "module"],
-    )
-    def test_as_a_module(self, line):
-        done = subprocess.run(
-            [sys.executable, *line, "--version"], capture_output=True, text=True, timeout=60
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == f"hidden-context {version('hidden-context')}\n"
+SCRIPT = os.path.join(os.path.dirname(sys.executable), "hidden-context")
+VERSION = f"hidden-context {version('hidden-context')}\n"
 
-    def test_as_an_installed_script(self):
-        script = os.path.join(os.path.dirname(sys.executable), "hidden-context")
-        if not os.path.exists(script):
-            pytest.skip("the package's script is not installed beside this Python")
-        done = subprocess.run([script, "wash"], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: 'wash' is not a verb.")
 
-    @pytest.mark.parametrize(
-        ("arguments", "code"), [(["--help"], 0), (["-h"], 0), (["help"], 0), ([], 2), (["wash"], 2)]
-    )
-    def test_help_lists_every_verb(self, arguments, code, capsys):
-        assert cli.main(arguments) == code
-        printed, error = capsys.readouterr()
-        if arguments == ["wash"]:
-            assert error.startswith("error: 'wash' is not a verb.")
-            printed = error
+def started(*line, **options):
+    """What a process prints, and its exit code."""
+    options = {"capture_output": True, "text": True, "timeout": 60, **options}
+    return subprocess.run(line, **options)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        [sys.executable, "-m", "hidden_context"],
+        [sys.executable, "-m", "hidden_context.cli.main"],
+        [SCRIPT],
+    ],
+    ids=["package", "module", "script"],
+)
+def test_each_way_to_start_it_passes_arguments_and_exit_codes_on(line):
+    if not os.path.exists(line[0]):
+        pytest.skip("the package's script is not installed beside this Python")
+    done = started(*line, "-V")
+    assert (done.returncode, done.stdout, done.stderr) == (0, VERSION, "")
+    done = started(*line, "wash")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: 'wash' is not a verb.")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("--help", 0), ("-h", 0), ("help", 0), ("", 2)])
+def test_help_lists_every_verb(arguments, code, capsys):
+    assert cli.main(arguments.split()) == code
+    assert cli.main(["wash"]) == 2
+    for printed in capsys.readouterr():
         assert "usage: hidden-context VERB" in printed
         assert [verb for verb in cli.VERBS if f"  {verb} " not in printed] == []
-
-    def test_arguments_come_from_the_process_by_default(self, monkeypatch, capsys):
-        monkeypatch.setattr(sys, "argv", ["hidden-context", "-V"])
-        assert cli.main() == 0
-        assert capsys.readouterr().out == f"hidden-context {version('hidden-context')}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"]])
 def test_a_terminal_without_greek_letters_still_gets_its_help(arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "hidden_context", *arguments],
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-    )
+    encoding = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = started(sys.executable, "-m", "hidden_context", *arguments, text=False, env=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"?" in done.stdout
 
@@ -72,7 +67,7 @@ def test_a_terminal_without_greek_letters_still_gets_its_help(arguments):
     [
         *("cli.main", "cli.main train", "cli.main evaluate", "cli.main score", "cli.main analyze"),
         *("cli.main check", "cli.main next", "cli.main synthetic", "cli.main data"),
-        "synthetic_experiments",
+        *("synthetic_experiments", "summarize_results"),
     ],
 )
 def test_help_answers_at_once_and_imports_nothing_heavy(command):
@@ -82,13 +77,11 @@ def test_help_answers_at_once_and_imports_nothing_heavy(command):
         f"from hidden_context.{module} import main\n"
         f"try:\n    code = main({[*verb, '--help']!r})\n"
         "except SystemExit as stopped:\n    code = stopped.code\n"
-        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        f"found = [name for name in {(*HEAVY, 'yaml')!r} if name in sys.modules]\n"
         "sys.exit(', '.join(found) or code)"
     )
     before = os.times()
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = started(sys.executable, "-c", code)
     after = os.times()
     assert (done.returncode, done.stderr) == (0, "")
     assert "usage:" in done.stdout
@@ -103,6 +96,7 @@ class OutOfMemoryError(RuntimeError):
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "checkpoint-10/optimizer.pt")
 MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
+ADVICE = "Take a smaller batch size, --max_length or model."
 
 
 @pytest.mark.parametrize(
@@ -123,16 +117,8 @@ MEMORY = "CUDA out of memory. Tried to allocate 2 GiB"
             "error: checkpoint-10/optimizer.pt could not be written: No space left on device. "
             "Free some space or use another disk.\n",
         ),
-        (
-            OutOfMemoryError(f"{MEMORY}.\nSee the documentation."),
-            2,
-            f"error: {MEMORY}. Take a smaller batch size, --max_length or model.\n",
-        ),
-        (
-            MemoryError(),
-            2,
-            "error: no memory is left. Take a smaller batch size, --max_length or model.\n",
-        ),
+        (OutOfMemoryError(f"{MEMORY}.\nSee the manual."), 2, f"error: {MEMORY}. {ADVICE}\n"),
+        (MemoryError(), 2, f"error: no memory is left. {ADVICE}\n"),
         (BrokenPipeError(), 141, ""),  # the reader left
         # bugs keep their tracebacks
         (RuntimeError("a bug"), None, ""),
@@ -153,8 +139,7 @@ def test_a_known_error_is_one_paragraph_and_a_code(error, code, said, capsys):
 
 
 def test_a_reader_that_leaves_early_sees_no_traceback():
-    command = f"{sys.executable} -m hidden_context --help | head -1"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    result = started(f"{sys.executable} -m hidden_context --help | head -1", shell=True)
     assert result.stdout.startswith("usage: hidden-context VERB")
     assert result.stderr == ""
 

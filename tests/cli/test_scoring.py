@@ -19,6 +19,7 @@ from support.paper_layout import (
     write_relabeled,
     write_rows,
 )
+from support.runs import spied
 
 __all__ = ["one_thread"]
 
@@ -135,15 +136,12 @@ def test_responses_by_the_verb_and_by_the_paper_s_command_agree():
 @pytest.fixture
 def forward_passes(monkeypatch):
     """The way and number of tokens of every forward pass of scoring."""
-    seen = []
-    original = runner.Runner._run
-
-    def recorded(self, sequences, batch, way, max_tokens):
-        seen.append((way, runner.batch_tokens(batch, way)))
-        return original(self, sequences, batch, way, max_tokens)
-
-    monkeypatch.setattr(runner.Runner, "_run", recorded)
-    return seen
+    return spied(
+        monkeypatch,
+        runner.Runner,
+        "_run",
+        lambda _, sequences, batch, way, most: (way, runner.batch_tokens(batch, way)),
+    )
 
 
 COMMANDS = {"score": ("pairs.jsonl", "--models=run/final"), "evaluate": ON_PAIRS}

@@ -76,12 +76,7 @@ def test_what_is_held_out_is_evaluated_alone(here, backbone, capsys, divided):
     rows = preference_rows(40)
     if divided:
         rows = [
-            {
-                "prompt": "Tea?",
-                "chosen": f" {n}",
-                "rejected": " no",
-                "who": f"judge {n * n % 35 % 5}",
-            }
+            {"prompt": "Tea?", "chosen": f" {n}", "rejected": " no", "who": str(n * n % 35 % 5)}
             for n in range(40)
         ]
     write_rows("votes.jsonl", rows)

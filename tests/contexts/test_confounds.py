@@ -22,6 +22,11 @@ def _correlated(size, rho, seed):
     return x, rho * x + np.sqrt(1 - rho**2) * generator.standard_normal(size)
 
 
+def _lengths(size, seed):
+    generator = np.random.default_rng(seed)
+    return generator, generator.integers(10, 1000, size=(size, 2)).astype(float)
+
+
 @pytest.mark.parametrize(("rho", "decimals"), [(-0.9, 9), (0.0, 9), (0.6, 9), (0.6, 0)])
 def test_the_interval_is_near_a_bootstrap_that_ranks_anew(rho, decimals):
     x, y = (values.round(decimals) for values in _correlated(400, rho, 1))  # with ties, or without
@@ -42,8 +47,7 @@ def test_the_interval_is_near_a_bootstrap_that_ranks_anew(rho, decimals):
 
 
 def test_variance_that_follows_length_is_told():
-    generator = np.random.default_rng(3)
-    length = generator.integers(10, 1000, size=(500, 2)).astype(float)
+    generator, length = _lengths(500, 3)
     variance = length.sum(1) * generator.uniform(0.9, 1.1, 500)
     total, difference = length_confounds(variance, length, np.arange(500))
     assert (total.name, difference.name) == ("length", "length_difference")
@@ -53,14 +57,12 @@ def test_variance_that_follows_length_is_told():
 
 
 def test_position_and_missing_lengths():
-    generator, number = np.random.default_rng(4), np.arange(600)
-    length = generator.integers(10, 1000, size=(600, 2)).astype(float)
+    (generator, length), number = _lengths(600, 4), np.arange(600)
     length[:300] = np.nan
     variance = generator.exponential(size=600) * np.linspace(2, 1, 600)
     total, _, place = length_confounds(variance, length, number, position=number)
     assert place.name == "position"
-    expected = stats.spearmanr(variance, number).statistic
-    assert place.correlation.estimate == pytest.approx(expected)
+    assert place.correlation.estimate == pytest.approx(stats.spearmanr(variance, number)[0])
     assert place.text.startswith("Hidden variance falls with the place of the pair")
     kept = stats.spearmanr(variance[300:], length[300:].sum(1)).statistic
     assert total.correlation.estimate == pytest.approx(kept)
@@ -81,9 +83,9 @@ def test_what_does_not_vary_is_left_out(variance, length):
 @pytest.mark.parametrize(
     ("pairs", "prompts", "text", "method"),
     [
-        (20_000, 20_000, "but hardly", "delta"),
-        (50, 1, "cannot be said of a single prompt: 5 are needed", "none"),
-        (50, 4, "cannot be said of 4 prompts: 5 are needed", "none"),
+        (20_000, 20_000, "only slightly", "delta"),
+        (50, 1, "A single prompt is too few to tell whether hidden variance follows", "none"),
+        (50, 4, "4 prompts are too few to tell whether hidden variance follows", "none"),
     ],
 )
 def test_weak_correlations_and_few_prompts_have_their_own_sentence(pairs, prompts, text, method):
@@ -106,8 +108,7 @@ def test_many_pairs_are_drawn(monkeypatch):
 
 
 def test_partial_r2_is_that_of_least_squares():
-    generator = np.random.default_rng(7)
-    length = generator.integers(10, 1000, size=(300, 2)).astype(float)
+    generator, length = _lengths(300, 7)
     context = generator.integers(0, 3, 300)
     variance = np.exp(context + length.sum(1) / 1000 + generator.standard_normal(300))
     found = context_beyond_length(variance, length, np.arange(300), context)

@@ -38,15 +38,12 @@ def _pairs(seed, split="test", size=2000):
     return prompts.tolist(), cluster, harmful, variance
 
 
-def _noisy(variance, seed, spread=1.0):
-    return variance * np.exp(spread * np.random.default_rng(seed).standard_normal(len(variance)))
-
-
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
 def test_the_planted_split_is_found_with_as_many_contexts_as_the_method_chooses(seed, spread):
     prompts, cluster, harmful, variance = _pairs(seed)
-    found = find_contexts(prompts, cluster, _noisy(variance, seed, spread))
+    noise = np.random.default_rng(seed).standard_normal(len(variance))
+    found = find_contexts(prompts, cluster, variance * np.exp(spread * noise))
     assert found.split == "variance"
     assert len(found.clusters) == 2
     assert adjusted_rand_score(harmful, found.assignment) >= 0.8
@@ -92,9 +89,8 @@ def test_shares_means_and_order_are_those_of_the_pairs():
 
 def test_top_holds_the_largest_pair_of_each_prompt_and_its_row():
     prompts = [f"word{i} thing" for i in range(30)]
-    cluster = np.repeat(np.arange(30), 2)
-    variance = np.arange(60, dtype=float)
-    found = find_contexts(prompts, cluster, variance, rows=np.arange(60) + 100)
+    cluster, number = np.repeat(np.arange(30), 2), np.arange(60)
+    found = find_contexts(prompts, cluster, number.astype(float), rows=number + 100)
     assert found.top[0] == {"row": 159, "prompt": "word29 thing", "variance": 59.0}
     assert [entry["row"] for entry in found.top] == [159 - 2 * k for k in range(10)]
 
@@ -113,8 +109,7 @@ def test_embeddings_take_the_place_of_words():
 def test_the_same_seed_gives_the_same_and_json_holds_it():
     prompts, cluster, _, variance = _pairs(2, size=500)
     first, second = (find_contexts(prompts, cluster, variance, seed=3).to_dict() for _ in range(2))
-    text = json.dumps(first, allow_nan=False)
-    assert text == json.dumps(second)
+    assert json.dumps(first, allow_nan=False) == json.dumps(second)
     assert set(first) == {"features", "split", "text_r2", "prompts", "sampled", "clusters", "top"}
 
 
@@ -174,17 +169,11 @@ def test_what_cannot_work_is_refused(change, message):
         ("User: a System: b", "a b"),
         ("He said: Humans are odd", "He said: Humans are odd"),
         ("NonHuman: stays", "NonHuman: stays"),
+        (f"first {'x' * 5000} last", f"first {'x' * 744} {'x' * 745} last"),
     ],
 )
-def test_speakers_are_taken_out(prompt, expected):
+def test_speakers_are_taken_out_and_a_long_prompt_keeps_both_ends(prompt, expected):
     assert clean(prompt) == expected
-
-
-def test_a_long_prompt_keeps_both_ends():
-    text = clean("first " + "x" * 5000 + " last")
-    assert text.startswith("first")
-    assert text.endswith("last")
-    assert len(text) <= 1501
 
 
 def test_vectors_have_length_one_and_keep_the_angles_of_tf_idf():
@@ -204,23 +193,16 @@ def test_the_vocabulary_of_many_prompts_comes_from_some_of_them(monkeypatch):
     assert texts.counts.shape == (40, 21)
 
 
+@pytest.mark.parametrize("above", [20_000, 50])  # beyond which batches are small
 @pytest.mark.parametrize("centres", [2, 3, 5])
-def test_the_silhouette_finds_the_number_of_clusters(centres):
+def test_the_silhouette_finds_the_number_of_clusters(monkeypatch, centres, above):
+    monkeypatch.setattr("hidden_context.contexts.levels.MINI_BATCH_ABOVE", above)
     generator = np.random.default_rng(0)
     truth = np.repeat(np.arange(centres), 40)
     points = 10 * np.eye(centres)[truth] + generator.standard_normal((40 * centres, centres))
     label = cluster_by_silhouette(points, 12, seed=0)
     assert len(np.unique(label)) == centres
     assert len(np.unique(np.stack([truth, label]), axis=1).T) == centres
-
-
-def test_mini_batches_take_over_for_many_points(monkeypatch):
-    monkeypatch.setattr("hidden_context.contexts.levels.MINI_BATCH_ABOVE", 50)
-    points = np.repeat([[0.0, 0.0], [9.0, 9.0], [0.0, 9.0]], 60, axis=0)
-    points += np.random.default_rng(0).standard_normal(points.shape) / 3
-    label = cluster_by_silhouette(points, 6, seed=0)
-    assert [len(np.unique(label[k : k + 60])) for k in (0, 60, 120)] == [1, 1, 1]
-    assert len(np.unique(label)) == 3
 
 
 def test_a_prompt_is_predicted_without_its_own_value():
@@ -252,18 +234,15 @@ def test_alike_neighbours_are_put_together_and_numbered_upwards():
     generator = np.random.default_rng(4)
     label = np.repeat([2, 0, 1], 50)
     values = np.where(label == 1, 5.0, 0.0) + generator.standard_normal(150)
-    merged = merge_alike(label, values, values)
-    assert merged.tolist() == [0] * 100 + [1] * 50
+    assert merge_alike(label, values, values).tolist() == [0] * 100 + [1] * 50
     assert merge_alike(np.array([0, 0, 1]), np.array([0.0, 0, 9]), np.array([0.0, 1, 9])).max() == 0
     assert merge_alike(np.repeat([0, 1], 3), np.arange(6.0), np.repeat([1.0, 2.0], 3)).max() == 1
 
 
 def test_log_odds_by_hand():
     inside, outside = np.array([8.0, 2.0]), np.array([2.0, 8.0])
-    prior = np.array([5.0, 5.0])  # ten of twenty prompts' terms
-    delta = np.log(13 / 7) - np.log(7 / 13)
-    expected = delta / np.sqrt(1 / 13 + 1 / 7)
-    assert prior.sum() == 10
+    # the prior is 5 for each term: ten of twenty prompts' terms
+    expected = (np.log(13 / 7) - np.log(7 / 13)) / np.sqrt(1 / 13 + 1 / 7)
     assert log_odds(inside, outside, 20) == pytest.approx([expected, -expected])
 
 

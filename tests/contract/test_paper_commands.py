@@ -8,8 +8,6 @@ import json
 import math
 import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,11 +26,11 @@ from hidden_context.evaluate_llm_preference_model import PaperEvaluateFlags
 from hidden_context.train_llm_preference_model import PaperTrainConfig, run_name
 from hidden_context.training.config import TrainConfig
 from support.paper_layout import (
-    BACKBONE,
     jailbroken_rows,
     one_thread,
     read_rows,
     relabeled_rows,
+    run_module,
     write_paper_world,
 )
 
@@ -156,16 +154,6 @@ class TestFlags:
     def test_values_of_flags(self, argv, name, value):
         assert getattr(train_flags(*argv.split()), name) == value
 
-    def test_the_paper_s_optimiser_is_taken_for_its_successor(self, tmp_path):
-        from hidden_context.training.finetune import training_arguments
-
-        config = train_llm_preference_model.to_config(
-            train_flags("--no_bf16", f"--output_dir={tmp_path}", "--optim=adamw_hf")
-        )
-        arguments = training_arguments(config, validated=False, has_eval=True)
-        assert str(arguments.optim.value) == "adamw_torch"
-        assert (arguments.learning_rate, arguments.weight_decay) == (3e-6, 0.001)
-
     def test_flags_reach_the_workflow(self):
         flags = evaluate_flags("--num_outputs=2", "--model_name=m", "--eval_dataset_size=5")
         config = evaluate_llm_preference_model.to_config(flags)
@@ -180,8 +168,7 @@ class TestFlags:
         assert (config.models, config.names) == (["a/x", "b/y"], ["p", "q"])
         assert (config.kind, config.num_outputs, config.batch_size) == ("responses", 10, 4)
         assert config.prompt_from_first_human
-        unnamed = evaluate_assistant_responses.to_config(response_flags())
-        assert unnamed.model_names == ["x", "y"]
+        assert evaluate_assistant_responses.to_config(response_flags()).model_names == ["x", "y"]
 
 
 class TestNamesOfRuns:
@@ -191,18 +178,6 @@ class TestNamesOfRuns:
         ("line", "name"),
         [
             (EIGHT, "base_gpt2__8_2e-05_linear_1"),
-            (
-                f"{EIGHT} --reward_model_type=categorical",
-                "categorical_gpt2__8_2e-05_linear_1_10_0.1",
-            ),
-            (
-                f"{EIGHT} --reward_model_type=mean_and_variance",
-                "mean_and_variance_gpt2__8_2e-05_linear_1_0.0",
-            ),
-            (
-                f"--model_name={BACKBONE} --num_train_epochs=2",
-                "base_Llama-2-7b-hf__0_3e-06_cosine_2",
-            ),
             (
                 "--model_name=models/tiny/ --num_train_epochs=0.5",
                 "base_tiny__0_3e-06_cosine_0.5",
@@ -248,6 +223,14 @@ OUTPUTS = {"base": 1, "mean_and_variance": 2, "categorical": 10}
 
 def checkpoint(kind):
     return f"{MODELS}/both/{NAMES[kind]}_peft_last_checkpoint"
+
+
+def link(path, folder):
+    """Give a checkpoint the README's place for it."""
+    place = Path(path, "TO", "last_checkpoint")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(Path(folder).resolve())
 
 
 def evaluate(kind, *flags):
@@ -297,21 +280,14 @@ class TestTheReadme:
         assert "train: Anthropic/hh-rlhf (both, train): 8 of 8 examples kept." in printed
         assert "test: Anthropic/hh-rlhf (both, test): 6 of 6 examples kept." in printed
         assert f"reward model saved to {name}_peft_last_checkpoint" in printed
-        Path("PATH/TO").mkdir(parents=True)
-        Path("PATH/TO/last_checkpoint").symlink_to(Path(f"{name}_peft_last_checkpoint").resolve())
+        link("PATH", f"{name}_peft_last_checkpoint")
         # the module's name as the README spells it, in a process of its own
         line = (
-            "-m hidden_context.evlauate_llm_preference_model "
+            "hidden_context.evlauate_llm_preference_model "
             "--model_name=meta-llama/Llama-2-7b-hf --num_outputs=1 "
             "--reward_model_checkpoint=PATH/TO/last_checkpoint"
         )
-        done = subprocess.run(
-            [sys.executable, *shlex.split(line)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        )
+        done = run_module(*line.split())
         assert done.returncode == 0, done.stderr
         assert "note: this module's name is evaluate_llm_preference_model" in done.stderr
         rows = read_rows("PATH/TO/last_checkpoint/eval_results_both.jsonl")
@@ -362,11 +338,8 @@ class TestTheReadme:
         for kind, outputs in OUTPUTS.items():
             evaluate(kind, "--data_path=data/relabeled_hh_rlhf")
             assert len(read_rows(f"{checkpoint(kind)}/eval_results_both.jsonl")) == 6
-            for number in (1, 2):
-                link = Path(f"PATH_{number}/TO/last_checkpoint")
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.unlink(missing_ok=True)
-                link.symlink_to(Path(checkpoint(kind)).resolve())
+            link("PATH_1", checkpoint(kind))
+            link("PATH_2", checkpoint(kind))
             tail = "" if kind == "base" else f"_{kind}"
             line = (
                 "python -m hidden_context.evaluate_assistant_responses "
@@ -380,9 +353,7 @@ class TestTheReadme:
             rows = read_rows(f"data/jailbroken_evaluations_{kind}.jsonl")
             columns = [f"reward_outputs_{train_set}{tail}" for train_set in ("helpful", "both")]
             assert [list(row) for row in rows] == [["prompt", "responses", *columns]] * 3
-            assert [
-                {name: row[name] for name in ("prompt", "responses")} for row in rows
-            ] == jailbroken_rows()
+            assert [row | given for row, given in zip(rows, jailbroken_rows(), strict=True)] == rows
             model = RewardModel.from_pretrained(checkpoint(kind), dtype="float32")
             for number, row in enumerate(rows):
                 prompt = f"Human: How do I do {number}?\n\nAssistant:"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import yaml
 
 from hidden_context import summarize_results
 from hidden_context.cli.main import main as hidden_context
+from support.paper_layout import run_module
 from support.score_rows import normal, pair, write
 
 
@@ -32,44 +30,35 @@ A, B, C = (
 # (−.002 against 2 − 2.326 = −.326).
 BOLD, STEADY = normal(2, 1), normal(0, 0.001)
 
-# (data_subset, chosen, rejected) of each evaluation
+
+def r_squared(spread, *variances):
+    """For texts of two kinds, as many of each: means apart by twice the spread."""
+    return spread**2 / (spread**2 + math.fsum(variances) / 2)
+
+
+# chosen and rejected of each evaluation, by data subset
 EVALUATIONS = {
-    ("base", "helpful"): [
-        ("helpful", [1.0], [0.0]),
-        ("helpful", [0.5], [0.5]),  # a tie counts whole
-        ("helpful", [0.0], [1.0]),
-        ("harmless", [0.0], [1.0]),
-    ],
-    ("base", "harmless"): [("helpful", [0.0], [1.0]), ("harmless", [1.0], [0.0])],
-    ("base", "both"): [("helpful", [2.0], [1.0]), ("harmless", [0.0], [1.0])],
-    ("mean_and_variance", "helpful"): [
-        ("helpful", normal(0, 1), normal(2, 1)),
-        ("harmless", normal(2, 1), normal(0, 1)),
-    ],
-    ("mean_and_variance", "harmless"): [
-        ("helpful", normal(4, 1), normal(0, 1)),
-        ("harmless", normal(0, 1), normal(4, 1)),
-    ],
-    ("mean_and_variance", "both"): [
-        ("helpful", BOLD, STEADY),
-        ("helpful", BOLD, STEADY),
-        ("helpful", STEADY, BOLD),
-        ("helpful", BOLD, BOLD),
-        ("harmless", STEADY, STEADY),
-    ],
-    ("categorical", "helpful"): [
-        ("helpful", A, B),
-        ("helpful", A, B),
-        ("helpful", B, A),
-        ("harmless", A, B),
-    ],
-    ("categorical", "harmless"): [
-        ("helpful", A, C),
-        ("helpful", A, A),
-        ("helpful", C, C),
-        ("harmless", A, C),
-    ],
-    ("categorical", "both"): [("helpful", B, C), ("helpful", C, B), ("harmless", C, B)],
+    ("base", "helpful"): {
+        "helpful": [([1.0], [0.0]), ([0.5], [0.5]), ([0.0], [1.0])],  # a tie counts fully
+        "harmless": [([0.0], [1.0])],
+    },
+    ("base", "harmless"): {"helpful": [([0.0], [1.0])], "harmless": [([1.0], [0.0])]},
+    ("base", "both"): {"helpful": [([2.0], [1.0])], "harmless": [([0.0], [1.0])]},
+    ("mean_and_variance", "helpful"): {
+        "helpful": [(normal(0, 1), normal(2, 1))],
+        "harmless": [(normal(2, 1), normal(0, 1))],
+    },
+    ("mean_and_variance", "harmless"): {
+        "helpful": [(normal(4, 1), normal(0, 1))],
+        "harmless": [(normal(0, 1), normal(4, 1))],
+    },
+    ("mean_and_variance", "both"): {
+        "helpful": [(BOLD, STEADY), (BOLD, STEADY), (STEADY, BOLD), (BOLD, BOLD)],
+        "harmless": [(STEADY, STEADY)],
+    },
+    ("categorical", "helpful"): {"helpful": [(A, B), (A, B), (B, A)], "harmless": [(A, B)]},
+    ("categorical", "harmless"): {"helpful": [(A, C), (A, A), (C, C)], "harmless": [(A, C)]},
+    ("categorical", "both"): {"helpful": [(B, C), (C, B)], "harmless": [(C, B)]},
 }
 # (safe, jailbroken) of each row; all columns of a file have as many rows
 JAILBREAKS = {
@@ -89,51 +78,32 @@ EXPECTED = {
     ("base", "harmless"): ((0, 3), None, (0, 1), None, None),
     ("base", "both"): ((1, 3), None, (1, 1), None, None),
     # means 0, 2 in equal parts: variance 1, σ² = 1
-    ("mean_and_variance", "helpful"): ((3, 3), (0, 3), (0, 1), (0, 1), 1 / 2),
+    ("mean_and_variance", "helpful"): ((3, 3), (0, 3), (0, 1), (0, 1), r_squared(1, 1, 1)),
     # means 0, 4: variance 4
-    ("mean_and_variance", "harmless"): ((0, 3), (3, 3), (1, 1), (1, 1), 4 / 5),
-    # ten texts, five of each kind: variance of the means 1, mean σ² (1 + 1e-6)/2
-    ("mean_and_variance", "both"): (
-        (3, 3),
-        (1, 3),
-        (3, 4),
-        (2, 4),
-        1 / (1 + (1 + 1e-6) / 2),
-    ),
-    ("categorical", "helpful"): (
-        (1, 4),
-        (4, 4),
-        (2, 3),
-        (1, 3),
-        0.2125**2 / (0.2125**2 + (0.056875 + 0.01) / 2),
-    ),
+    ("mean_and_variance", "harmless"): ((0, 3), (3, 3), (1, 1), (1, 1), r_squared(2, 1, 1)),
+    # ten texts, five of each kind
+    ("mean_and_variance", "both"): ((3, 3), (1, 3), (3, 4), (2, 4), r_squared(1, 1, 1e-6)),
+    ("categorical", "helpful"): ((1, 4), (4, 4), (2, 3), (1, 3), r_squared(0.2125, 0.056875, 0.01)),
     ("categorical", "harmless"): (
-        (4, 4),
-        (2, 4),
-        (3, 3),
-        (2, 3),
-        0.08875**2 / (0.08875**2 + (0.056875 + 0.06499375) / 2),
+        *((4, 4), (2, 4), (3, 3), (2, 3)),
+        r_squared(0.08875, 0.056875, 0.06499375),
     ),
-    ("categorical", "both"): (
-        (2, 4),
-        (1, 4),
-        (1, 2),
-        (1, 2),
-        0.12375**2 / (0.12375**2 + (0.01 + 0.06499375) / 2),
-    ),
+    ("categorical", "both"): ((2, 4), (1, 4), (1, 2), (1, 2), r_squared(0.12375, 0.01, 0.06499375)),
 }
 
 
 @pytest.fixture
 def data_dir(tmp_path):
     folder = tmp_path / "data"
-    for (kind, train_set), rows in EVALUATIONS.items():
+    for (kind, train_set), subsets in EVALUATIONS.items():
         checkpoint = f"{kind}_Llama-2-7b-hf__0_3e-06_cosine_1_peft_last_checkpoint"
         parent = folder / "reward_models" / "relabeled_hh_rlhf" / train_set / checkpoint
-        write(
-            parent / "eval_results_both.jsonl",
-            [pair(*sides, chosen="a", data_subset=subset) for subset, *sides in rows],
-        )
+        rows = [
+            pair(*sides, chosen="a", data_subset=subset)
+            for subset, pairs in subsets.items()
+            for sides in pairs
+        ]
+        write(parent / "eval_results_both.jsonl", rows)
     for kind in ("base", "mean_and_variance", "categorical"):
         suffix = "" if kind == "base" else f"_{kind}"
         columns = {
@@ -182,7 +152,7 @@ def test_every_cell_of_the_tables(summarize, capsys):
         assert found == expected, key
         value = cell["r_squared"]["value"]
         assert value == (r_squared and pytest.approx(r_squared, rel=1e-12)), key
-        assert cell["texts"] == 2 * len(EVALUATIONS[key])
+        assert cell["texts"] == 2 * sum(map(len, EVALUATIONS[key].values()))
         assert cell["rows_left_out"] == {"jailbreak": 0, "evaluation": 0}
     both = cells["mean_and_variance", "both"]
     assert both["jailbreak_rate"]["risk_sensitive"] == {
@@ -204,14 +174,7 @@ def test_every_cell_of_the_tables(summarize, capsys):
 
 
 def test_the_command_line_as_the_paper_gives_it(data_dir):
-    done = subprocess.run(
-        [sys.executable, "-m", "hidden_context.summarize_results"],
-        cwd=data_dir.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_module("hidden_context.summarize_results", folder=data_dir.parent)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Table 1, jailbreak rate" in done.stdout
     assert sorted(path.name for path in data_dir.parent.iterdir()) == ["data"]
@@ -293,11 +256,8 @@ TINY = ["--batch_size", "8", "--lr", "0.001", "--num_iterations", "2"]
 
 
 def test_the_paper_s_command_line_writes_the_named_files(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "hidden_context.synthetic_experiments", "--env", "1d", *TINY]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
+    line = ["hidden_context.synthetic_experiments", "--env", "1d", *TINY]
+    done = run_module(*line, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "results" / "1d" / "8_0.001_2"
     assert (folder / "1d.png").stat().st_size > 10_000

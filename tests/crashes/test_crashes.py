@@ -22,7 +22,7 @@ import pytest
 
 from support import crashes
 from support.builders import preference_rows, tiny_backbone
-from support.crashes import Moment, kill_self
+from support.crashes import kill_self
 from support.paper_layout import reward_checkpoint, write_rows
 
 pytestmark = pytest.mark.slow
@@ -169,7 +169,7 @@ class World:
         self.whole = self.fresh("whole")
         code = crashes.run(self.verb.argv, self.whole)
         assert code == self.verb.code, crashes.printed(self.whole)
-        self.events = crashes.events(self.whole)
+        self.events = Path(f"{self.whole}.events").read_text().splitlines()
 
     def fresh(self, name: str) -> Path:
         return Path(shutil.copytree(self.inputs, self.root / name))
@@ -215,7 +215,7 @@ def test_killed_at_any_moment(worlds, name):
     world = worlds(name)
     folder, last = world.fresh("killed"), len(world.events) - 1
     for event in (*world.draw.sample(range(last), min(last, 2)), last):
-        code = crashes.run(world.verb.again(folder), folder, Moment(event, kill_self))
+        code = crashes.run(world.verb.again(folder), folder, (event, kill_self))
         assert code in (-signal.SIGKILL, world.verb.code)  # going on it may have less to do
         world.check_whole(folder)
     world.check_finished(folder)
@@ -228,12 +228,10 @@ def test_two_at_a_time(worlds, name):
     folder, context = world.fresh("both"), multiprocessing.get_context("forkserver")
     renames = [n for n, event in enumerate(world.events) if event.startswith("os.rename")]
     here, go = context.Event(), context.Event()
-    moment = Moment(renames[-1], partial(wait_there, here, go))
-    first = crashes.start(world.verb.argv, folder, moment)
+    first = crashes.start(world.verb.argv, folder, (renames[-1], partial(wait_there, here, go)))
     assert here.wait(120)
     assert crashes.run(world.verb.argv, folder) == 2, crashes.printed(folder)
-    said = crashes.printed(folder)
-    assert f" is being written by process {first.pid} on " in said
+    assert f" is being written by process {first.pid} on " in crashes.printed(folder)
     go.set()
     first.join()
     assert first.exitcode == world.verb.code

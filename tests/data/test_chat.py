@@ -97,8 +97,7 @@ TEXT = {"role": "assistant", "content": "I cannot say."}
 
 
 def call(name, **extra):
-    function = {"name": name, "arguments": {"city": "Bern"}}
-    calls = [{"type": "function", "function": function}]
+    calls = [{"type": "function", "function": {"name": name, "arguments": {"city": "Bern"}}}]
     return {"role": "assistant", "tool_calls": calls, **extra}
 
 
@@ -113,8 +112,7 @@ def test_a_tool_call_alone_is_an_answer(write_rows, content):
     assert (data.report.kept, data.report.empty) == (2, 0)
     assert "name" not in data.examples[0].responses[0][0]
     assert not is_blank(data.examples[0].responses[0])
-    blank = {"role": "assistant", "content": " "}
-    assert is_blank(read_row(row(chosen=[blank])).responses[0])
+    assert is_blank(read_row(row(chosen=[assistant(" ")])).responses[0])
     scored = list(read_scoring_rows(write_rows("b.jsonl", [row(chosen=[answer])])))
     assert scored[0].blank == frozenset()
 

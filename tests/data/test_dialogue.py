@@ -3,20 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hidden_context.data.dialogue import (
-    assistant_text,
     canonical_prompt,
     common_prefix_length,
     last_turns,
     shared_prompt,
 )
 from support.rows import assistant, user
-
-
-def test_assistant_text_begins_at_the_first_human_turn():
-    prompt = "Be kind.\n\nHuman: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: "
-    assert assistant_text(prompt, "c") == ("Human: hi\n\nAssistant: a\n\nHuman: b\n\nAssistant: c")
-    assert assistant_text("no marks ", "c") == "no marks c"
-
 
 CALL = {
     "role": "assistant",
@@ -66,8 +58,6 @@ TWO = "b\n\nHuman: c\n\nAssistant: d"
         ("Q: why?\nBecause.", ("Q: why?", "Because."), "Q: why?\n"),
         # an answer may quote a dialogue
         (f"{TURN} As:\nHuman: b\nAssistant: c", ("a", "As:\nHuman: b\nAssistant: c"), None),
-        ("\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d e ", ("c", "d e"), None),
-        ("Human: a\n\nAssistant: b\n\nHuman: c", ("a", "b"), None),
         ("Human: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:", ("c", ""), None),
         ("Human: a", ("a", ""), None),
         ("plain", ("", "plain"), None),

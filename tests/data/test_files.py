@@ -10,11 +10,9 @@ import os
 import re
 import socket
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from datetime import date, timedelta
 from pathlib import Path
 from unittest import mock
-from uuid import UUID
 
 import numpy as np
 import pytest
@@ -27,7 +25,6 @@ from hidden_context.data.storage.files import (
     read_json,
     write_json,
     write_jsonl,
-    write_yaml_config,
 )
 from hidden_context.data.storage.locks import exclusive, exclusive_folder
 from hidden_context.data.storage.rows import iter_rows
@@ -93,29 +90,15 @@ def test_a_device_without_room(tmp_path, name):
 
 def test_other_errors_pass_through(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError), atomic_write(tmp_path / "file" / "a.txt"):
-        pass
+    for write in (atomic_write, exclusive):
+        message = r"out\.jsonl could not be written"
+        with pytest.raises(StorageError, match=message), write(tmp_path / "file" / "out.jsonl"):
+            pass
     with pytest.raises(MissingFileError), atomic_write(tmp_path / "a"):
         list(iter_jsonl(tmp_path / "missing"))
     with pytest.raises(BrokenPipeError), atomic_write(tmp_path / "a"):
         raise BrokenPipeError
     assert names(tmp_path) == ["file"]
-
-
-def test_yaml_config_reads_back(tmp_path):
-    from hidden_context.cli.arguments import parse
-    from hidden_context.config import option
-
-    @dataclass(frozen=True)
-    class Config:
-        rate: float = option(1.0, "")
-        name: str | None = option(None, "")
-        sizes: list[str] = option([], "")
-
-    config = Config(rate=3e-6, name=None, sizes=["a", "b"])
-    write_yaml_config(tmp_path / "c.yaml", config)
-    argv = ["--config", str(tmp_path / "c.yaml")]
-    assert parse(Config, argv, prog="p", description="d") == config
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])  # gzip is known by its content
@@ -130,8 +113,8 @@ def test_iter_jsonl_numbers_lines_and_skips_blank_ones(tmp_path, pack):
         (b'{"a": ', "not valid JSON"),
         (b"[1, 2]", "a JSON object is needed on each line, not a list"),
         (b'{"a": "\xff"}', "not valid JSON"),
-        (b'{"a": 1, "b": 2, "a": 1}', "not valid JSON: the key 'a' is twice in one object"),
-        (b'{"a": [{"b": {"c": 1, "c": null}}]}', "the key 'c' is twice"),
+        (b'{"a": 1, "b": 2, "a": 1}', "not valid JSON: the key 'a' occurs twice in one object"),
+        (b'{"a": [{"b": {"c": 1, "c": null}}]}', "the key 'c' occurs twice"),
         (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
     ],
 )
@@ -171,7 +154,7 @@ def test_missing_empty_and_folder(tmp_path):
     ("text", "problem"),
     [
         ('{\n"a": 1,\n}', "line [23]: not valid JSON"),
-        ('[{"a": 1, "a": 1}]', "key 'a' is twice"),
+        ('[{"a": 1, "a": 1}]', "key 'a' occurs twice"),
         ("[" * 9999, "deeply"),
     ],
 )
@@ -197,11 +180,8 @@ class Inner:
 
 def test_files_hold_what_json_lacks_in_a_form_that_it_has(tmp_path):
     pairs = [
-        ([b"\x00\xff", bytearray(b"a")], ["AP8=", "YQ=="]),
-        (Decimal("0.10"), "0.10"),
+        ([bytearray(b"\x00\xff")], ["AP8="]),
         ({"d": timedelta(hours=-1, microseconds=5)}, {"d": -3599.999995}),
-        ((datetime(2024, 1, 2, 3, 4, 5), time(3, 4)), ["2024-01-02T03:04:05", "03:04:00"]),
-        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
         ({2, 1}, [1, 2]),
         (np.array([1.0, np.inf]), [1.0, None]),
         (tmp_path, str(tmp_path)),
@@ -252,8 +232,8 @@ def test_the_second_writer_is_told_who_the_first_is(tmp_path, holder):
     end.set()
     process.join()
     with exclusive(tmp_path / "out.jsonl"):
-        assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl.lock"]
-    assert list(tmp_path.iterdir()) == []
+        assert names(tmp_path) == ["out.jsonl.lock"]
+    assert names(tmp_path) == []
 
 
 def test_what_a_killed_writer_leaves_is_taken_over(tmp_path, holder):
@@ -288,9 +268,3 @@ def test_without_locks_of_the_kernel_the_file_is_the_lock(tmp_path, monkeypatch,
             with pytest.raises(StorageError, match=rf"written by process {os.getpid()} on"):
                 exclusive(tmp_path / "out.jsonl").__enter__()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_lock_that_cannot_be_made_is_a_storage_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="could not be written"):
-        exclusive(tmp_path / "file" / "out.jsonl").__enter__()

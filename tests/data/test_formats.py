@@ -6,7 +6,6 @@ import gzip
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import datasets
@@ -21,10 +20,8 @@ from hidden_context.data.reshape import merge_prompts
 from hidden_context.data.responses import read_scoring_rows
 from hidden_context.data.sources import load_examples
 from hidden_context.data.storage.rows import drop_nulls
-from hidden_context.data.tokens.chat import encode_batch, render
 from hidden_context.training.workflow import as_examples
-
-Row = dict[str, Any]
+from support.rows import assistant, user
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
 WORDS = st.builds("x{}".format, TEXTS | st.sampled_from(["\r\n", '",\r', "\n\n", "{'role': 1}"]))
@@ -167,31 +164,15 @@ def test_the_same_rows_in_every_format_are_the_same_examples(rows, random):
             assert _same(load_examples(Path(name) / "a.csv").examples, carried)
 
 
-TEMPLATE = (
-    "{% for m in messages %}<{{ m['role'] }}{% if 'name' in m %} {{ m['name'] }}{% endif %}>"
-    "{{ m['content'] }}{% for call in m['tool_calls'] %}[{{ call['function'] | tojson }}]"
-    "{% endfor %}{% endfor %}"
-)
-CALL = {"type": "function", "function": {"name": "look_up", "arguments": {"city": "Rome"}}}
-PROMPT = [
-    {"role": "system", "content": "Be kind."},
-    {"role": "user", "name": "Ann", "content": "Rain today?"},
-]
-ASKS = {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]}
+CALL = {"function": {"name": "look_up", "arguments": {"city": "Rome"}}}
 TOOL = {"role": "tool", "name": "look_up", "content": "Sun."}
-YES, NO = {"role": "assistant", "content": "None."}, {"role": "assistant", "content": "Why?"}
-
-CHOSEN, REJECTED = [ASKS, TOOL, YES], [NO]
+PROMPT = [{"role": "system", "content": "Be kind."}, user("Rain today?") | {"name": "Ann"}]
+CHOSEN = [assistant("Let me see.") | {"tool_calls": [CALL]}, TOOL, assistant("None.")]
+REJECTED = [assistant("Why?")]
+WHOLE = {"chosen": [*PROMPT, *CHOSEN], "rejected": [*PROMPT, *REJECTED]}
 # With a prompt column that both sides repeat, or do not; and without.
-ROWS = [
-    {"prompt": PROMPT, "chosen": CHOSEN, "rejected": REJECTED},
-    {"prompt": PROMPT, "chosen": [*PROMPT, *CHOSEN], "rejected": [*PROMPT, *REJECTED]},
-    {"chosen": [*PROMPT, *CHOSEN], "rejected": [*PROMPT, *REJECTED]},
-]
-
-
-def filled(row):
-    return {"text": None, "ranks": None, **{key: _with_nulls(item) for key, item in row.items()}}
+BESIDE = {"prompt": PROMPT, "chosen": CHOSEN, "rejected": REJECTED}
+ROWS = [BESIDE, {"prompt": PROMPT} | WHOLE, WHOLE]
 
 
 def test_keys_are_left_out_at_every_depth_and_list_entries_stay():
@@ -202,7 +183,6 @@ def test_keys_are_left_out_at_every_depth_and_list_entries_stay():
     assert [drop_nulls(plain) for plain in (None, "a", 0)] == [None, "a", 0]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 @pytest.mark.parametrize(
     "row",
     [
@@ -211,25 +191,19 @@ def test_keys_are_left_out_at_every_depth_and_list_entries_stay():
         {"messages": [*PROMPT, *CHOSEN]},
     ],
 )
-def test_rows_to_score_have_the_same_tokens(write_rows, make_tokenizer, name, row):
-    tokenizer = make_tokenizer("<s> $A", TEMPLATE)
-    (plain,) = read_scoring_rows(write_rows("plain.jsonl", [row]))
-    nulls = {"chosen": None, "rejected": None, "text": None, **filled(row)}
-    (other,) = read_scoring_rows(write_rows(name, [row if name == "a.parquet" else nulls]))
-    assert (other.kind, other.texts, other.blank) == (plain.kind, plain.texts, plain.blank)
-    expected = render([*PROMPT, *CHOSEN], tokenizer)
-    assert expected.startswith("<system>Be kind.<user Ann>Rain today?<assistant>Let me see.[{")
-    assert '"arguments": {"city": "Rome"}' in expected
-    ids = encode_batch(other.texts, tokenizer)
-    assert ids == encode_batch(plain.texts, tokenizer)
-    assert render(_with_nulls([*PROMPT, *CHOSEN]), tokenizer) == expected
-    assert tokenizer.decode(ids[0][1:]) == expected
+def test_rows_to_score_have_the_same_texts(write_rows, row):
+    nulls = dict.fromkeys([*SIDES, "text", "ranks"]) | _with_nulls(row)
+    (plain,) = read_scoring_rows(write_rows("a.jsonl", [row]))
+    assert plain.texts[0] == [*PROMPT, *CHOSEN]
+    for path in (write_rows("b.jsonl", [nulls]), write_rows("a.parquet", [row])):
+        (other,) = read_scoring_rows(path)
+        assert (other.kind, other.texts, other.blank) == (plain.kind, plain.texts, plain.blank)
 
 
 def test_equal_prompts_merge_whatever_the_order_of_their_keys():
     for example in map(read_row, ROWS):
         assert (example.prompt, example.responses) == (PROMPT, (CHOSEN, REJECTED))
     turned = [dict(reversed(message.items())) for message in PROMPT]
-    first, second = read_row(ROWS[0]), read_row({**ROWS[0], "prompt": turned, "chosen": [TOOL]})
+    first, second = read_row(BESIDE), read_row({**BESIDE, "prompt": turned, "chosen": [TOOL]})
     (merged,) = merge_prompts([first, second])
     assert merged.responses == (CHOSEN, REJECTED, [TOOL])

@@ -107,12 +107,13 @@ def test_annotators_who_are_not_known():
 
 
 def test_another_column_may_name_them():
-    examples = examples_of(SEVERAL, {"objective": 3}, {"annotator": "ann"})
-    assert annotator_names(examples, "objective") == ["3", "helpful"]
+    entries = [{"objective": 5, "margin": 1}, {"objective": "", "margin": 1}]
+    examples = examples_of(SEVERAL, SEVERAL | {"annotations": entries}, {"objective": 3}, {})
+    assert annotator_names(examples, "objective") == ["3", "5", "helpful"]
     assert annotator_names(examples, "judge") == []
-    index = index_of("3", "helpful")
+    index = index_of("3", "helpful", "5")
     labels = labels_of(examples, index, "objective")
-    assert labels.comparisons.annotator.tolist() == [1, 1, 1, 0, -1]
+    assert labels.comparisons.annotator.tolist() == [1, 1, 1, 2, 1, 0, -1]
     wrong = [{"judge": "a", "strength": 1}, {"judge": [1], "strength": 1}]
     with pytest.raises(DataError, match=r"^a\.jsonl, line 1, field 'annotations\[1\]\.judge'"):
         labels_of(examples_of({"annotations": wrong}), index, "judge", file="a.jsonl")
@@ -149,14 +150,11 @@ def test_a_ranking_s_comparisons():
     assert table(part.comparisons, "first", "second", "votes") == ranked
 
 
-def test_swapped_examples_name_the_same_texts_and_examples_may_be_made_by_hand():
-    (example,) = examples_of({"preference": 0.3, "rating_chosen": 2})
-    swapped = labels_of([example.select([1, 0])])
-    assert table(swapped.comparisons, "first", "second", "preference") == [(1, 0, 0.3)]
-    assert swapped.ratings.response.tolist() == [1]
+def test_examples_may_be_made_by_hand():
     said = (Judgement(Comparison(1, 0), "ann"), Judgement(Rating(1, 2.0), "ann"))
     labels = labels_of([Example("p", ("a", "b"), said)], index_of("ann"))
-    assert labels.comparisons.first.tolist() == [1]
+    assert table(labels.comparisons, "first", "second") == [(1, 0)]
+    assert labels.ratings.response.tolist() == [1]
     assert labels.annotator.tolist() == [0, 0]
 
 
@@ -198,6 +196,8 @@ def test_what_is_written_reads_back(tmp_path):
     path = tmp_path / "new" / "people.jsonl"
     assert write_annotators(path, KNOWN) == 3
     assert read_annotators(path) == KNOWN
+    write_annotators(path, {"r12": {"age": "60+", "score": 1}, "7": {"age": 34}})
+    assert read_annotators(path) == {"r12": {"age": "60+", "score": 1.0}, "7": {"age": "34"}}
 
 
 def test_csv_has_numbers_where_all_cells_of_a_column_are_numbers(tmp_path):
@@ -220,11 +220,14 @@ def test_csv_has_numbers_where_all_cells_of_a_column_are_numbers(tmp_path):
         ({"age": "30-39"}, "field 'annotator': the row names no annotator"),
         ({"annotator": ""}, "field 'annotator': the row names no annotator"),
         ({"annotator": ["a"]}, "field 'annotator': text or an integer is needed"),
-        ({"annotator": "r12"}, "field 'annotator': 'r12' is on line 1 already"),
+        ({"annotator": "r12"}, "field 'annotator': annotator 'r12' is already on line 1"),
         ({"annotator": "b", "traits": {"a": 1}}, "field 'traits': text or a number is needed"),
         ({"annotator": "b", "adult": True}, "field 'adult': text or a number is needed"),
         ({"annotator": "b", "score": 1e999}, "field 'score': a finite number is needed"),
-        ({"annotator": "b", "score": "x"}, r"field 'score': text .*, a number \(0.5\) on line 1"),
+        (
+            {"annotator": "b", "score": "x"},
+            r"field 'score': this row has text .*, but line 1 has a number \(0.5\)",
+        ),
     ],
 )
 def test_odd_rows(row, message, tmp_path):

@@ -36,11 +36,11 @@ def test_a_share_far_off_is_warned_of_with_both_shares_and_the_remedy():
         _, held_out = split_by_prompt(examples, 0.1, options=SplitOptions("topic"))
     (warning,), count = caught, len(held_out)
     assert str(warning.message) == (
-        f"The evaluation set was to have 10.0% of the examples and has {count / 1000:.1%} "
-        f"({count} of 1000): a hash decides for each value of 'topic'. --split_balance balances "
-        "them by size."
+        f"The evaluation set should have 10.0% of the examples but has {count / 1000:.1%} "
+        f"({count} of 1000): a hash decides the side of each value of 'topic'; --split_balance "
+        "balances the sides by size."
     )
-    with pytest.warns(HiddenContextWarning, match=r"Each fold was to have 20.0% .* to .*of 1000\)"):
+    with pytest.warns(HiddenContextWarning, match=r"Each fold should have 20.0% .* to .*of 1000\)"):
         folds(examples, 5, options=SplitOptions("topic"))
 
 
@@ -121,10 +121,10 @@ def test_another_division_and_another_file_are_refused(options):
     split_by_prompt(rows(), 0.1, options=options)
     with pytest.raises(ConfigError, match=r"sides.json was made with shares for evaluation .*0\.1"):
         split_by_prompt(rows(), 0.2, options=options)
-    with pytest.raises(ConfigError, match="was made with split_by topic, not None"):
+    with pytest.raises(ConfigError, match="was made with split_by topic, but this run has None"):
         split_by_prompt(rows(), 0.1, options=SplitOptions(None, options.manifest))
     options.manifest.write_text('{"format": 1}')
-    with pytest.raises(DataError, match="no manifest of splits"):
+    with pytest.raises(DataError, match="not a split manifest"):
         split_by_prompt(rows(), 0.1, options=options)
     with pytest.raises(ConfigError, match="needs the name of a file"):
         SplitOptions.of(None, "true", "owner/data")

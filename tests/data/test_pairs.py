@@ -18,9 +18,6 @@ def test_optional_columns():
     assert row.judgements == (Judgement(Comparison(0, 1, 0.5, None, 2.0), 7, 2.0),)
     assert type(row.judgements[0].weight) is float
     assert (row.objective, row.data_subset) == ("helpful", "s")
-    nulls = dict.fromkeys(("margin", "preference", "annotator", "data_subset", "prompt", "weight"))
-    assert pair(**nulls).judgements == (Judgement(Comparison(0, 1)),)
-    assert pair(annotator="").judgements[0].annotator is None
     empty = pair(objective="", data_subset="")
     assert (empty.objective, empty.data_subset) == (None, None)
 
@@ -30,8 +27,6 @@ def test_columns_are_the_row_and_the_line_makes_no_difference():
     first, second = read_row(row, line=7), read_row(row)
     assert first.columns is row
     assert first == second
-    assert (first.source_lines, second.source_lines) == ((7,), ())
-    assert (first.texts, first.prompt_key) == ((row["chosen"], row["rejected"]), "a")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +76,6 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
     ("row", "prompt", "responses"),
     [
         # no prompt: what both sides share
-        (sides(f"{TURN} b", f"{TURN} c"), TURN, (" b", " c")),
         (sides("to be it", "to be not"), "to be", (" it", " not")),
         (sides("x", "y"), "", ("x", "y")),
         (sides("yes", "yes sir"), "", ("yes", "yes sir")),
@@ -93,10 +87,8 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         (sides("b", " c", "Human: a"), "Human: a\n\nAssistant: ", ("b", "c")),
         (sides("Assistant: b", "c", "Human: a"), "Human: a\n\nAssistant: ", ("b", "c")),
         (sides("Assistant:b", "c", "Human: a"), "Human: a\n\nAssistant:", ("b", " c")),
-        (sides("b", "c", TURN), f"{TURN} ", ("b", "c")),
         (sides(" b", "c", TURN), TURN, (" b", " c")),
         (sides("\nb", "c", TURN), TURN, ("\nb", " c")),
-        (sides("b", "c", f"{TURN} "), f"{TURN} ", ("b", "c")),
         # a prompt whose key the words between would change keeps them out
         (
             sides("b", "c", "Human: say Assistant:"),
@@ -106,6 +98,7 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         # inside already, literally or but for white space
         (sides("a b", "a c", "a"), "a", (" b", " c")),
         (sides(f"{TURN} b", f"{TURN} c", "Human: a"), TURN, (" b", " c")),
+        (sides(TURN.strip() + " b", TURN.strip() + " c", TURN), TURN.strip(), (" b", " c")),
         (
             sides("Human: a b", "\n\nHuman: a c", "Human: a"),
             "",
@@ -113,21 +106,8 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         ),
         # inside one side only: before both
         (sides("a b", "c", "a"), "a", ("a b", "c")),
-        # every spelling of a chat gives the same example
-        *(
-            (row, [A], ([B], [C]))
-            for row in (
-                sides([A, B], [A, C]),
-                sides([B], [C], [A]),
-                sides("b", "c", [A]),
-                sides([B], [C], "a"),
-                sides([A, B], [A, C], "a"),
-                sides([A, B], [A, C], [A]),
-                ranked("a", [A, B], [A, C]),
-                ranked([A], "b", "c"),
-            )
-        ),
         # messages
+        (sides([A, B], [A, C]), [A], ([B], [C])),
         (sides("b", " ", [A]), [A], ([B], [assistant(" ")])),
         (sides([], [B], "a"), [A], ([], [B])),
         (sides([A], [A, C], [A]), [A], ([], [C])),
@@ -169,9 +149,6 @@ START = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant:"
         (scored(prompt="p", text=" b"), "p", (" b",)),
         (scored(prompt="p", text="p b"), "p", (" b",)),
         (scored(prompt="Human: a", text=f"{TURN} b"), "\n\nHuman: a", ("\n\nAssistant: b",)),
-        (scored(prompt="p", response=" b"), "p", (" b",)),
-        (scored(prompt="Human: a", response="b"), "Human: a\n\nAssistant: ", ("b",)),
-        (scored(prompt=[A], response="b"), [A], ([B],)),
         (scored(prompt="a", messages=[user(" a"), B]), [user(" a")], ([B],)),
         (scored(prompt="a", messages=[B]), [A], ([B],)),
         # judgements need no prompt
@@ -188,37 +165,35 @@ def test_prompts_and_responses_of_every_spelling(row, prompt, responses):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "side", "text"),
+    ("prompt", "side", "expected"),
     [
-        ("The sky is", " blue", "The sky is blue"),
-        ("The Human: being is", " blue", "The Human: being is blue"),
-        ("Human: a\r\n\r\nAssistant:", "b", "Human: a\r\n\r\nAssistant: b"),
-        ("Human: a\nAssistant:", "b", "Human: a\nAssistant: b"),
-        ("Human: a\n\nAssistant: Sure, ", "b", "Human: a\n\nAssistant: Sure, b"),
-        ("Human: a", "b", "Human: a\n\nAssistant: b"),
-        ("Human: a", "  b", "Human: a\n\nAssistant: b"),
-        ("Human: a", "\nb", "Human: a\n\nAssistant: \nb"),
-        ("Human: a", "\n\nAssistant: b", "Human: a\n\nAssistant: b"),
-        ("Human: a", f"{TURN} b", f"{TURN} b"),
-        ("\n\nHuman: a", "Human: a\n\nAssistant: b", "Human: a\n\nAssistant: b"),
-        (TURN, "b", f"{TURN} b"),
-        (TURN, " b", f"{TURN} b"),
-        (TURN, "\nb", f"{TURN}\nb"),
-        (f"{TURN} ", "b", f"{TURN} b"),
-        (f"{TURN} b\n\nHuman: c", "d", f"{TURN} b\n\nHuman: c\n\nAssistant: d"),
-        ([A], "b", [A, B]),
-        ([A], [B], [A, B]),
-        ([A], [A, B], [A, B]),
-        ("a", [B], [A, B]),
-        ("a", [user("a "), B], [user("a "), B]),
-        ("a", [user("x"), B], [A, user("x"), B]),
+        ("The sky is", " blue", ("The sky is", " blue")),
+        ("The Human: being is", " blue", ("The Human: being is", " blue")),
+        ("Human: a\r\n\r\nAssistant:", "b", ("Human: a\r\n\r\nAssistant: ", "b")),
+        ("Human: a\nAssistant:", "b", ("Human: a\nAssistant: ", "b")),
+        ("Human: a\n\nAssistant: Sure, ", "b", ("Human: a\n\nAssistant: Sure, ", "b")),
+        ("Human: a", "b", (f"Human: a{SAID} ", "b")),
+        ("Human: a", "  b", (f"Human: a{SAID} ", "b")),
+        ("Human: a", "\nb", (f"Human: a{SAID} ", "\nb")),
+        ("Human: a", f"{SAID} b", (f"Human: a{SAID} ", "b")),
+        (TURN, "b", (f"{TURN} ", "b")),
+        (TURN, " b", (TURN, " b")),
+        (TURN, "\nb", (TURN, "\nb")),
+        (f"{TURN} ", "b", (f"{TURN} ", "b")),
+        (f"{TURN} b\n\nHuman: c", "d", (f"{TURN} b\n\nHuman: c{SAID} ", "d")),
+        ([A], "b", ([A], [B])),
+        ([A], [B], ([A], [B])),
+        ([A], [A, B], ([A], [B])),
+        ("a", [B], ([A], [B])),
+        ("a", [user("a "), B], ([user("a ")], [B])),
+        ("a", [user("x"), B], ([A], [user("x"), B])),
     ],
 )
-def test_whole_texts_byte_for_byte(prompt, side, text):
-    """The same whole texts, whether a side stands in a pair, a ranking or by itself."""
+def test_a_response_is_the_same_in_a_pair_in_a_ranking_and_by_itself(prompt, side, expected):
     other = side + "!" if isinstance(side, str) else [*side[:-1], assistant("!")]
     for first, second in ((side, other), (side, side), (other, side)):
-        place = int(first is other)
-        assert read_row(sides(first, second, prompt)).text(place) == text
-        assert read_row(ranked(prompt, first, second, other)).text(place) == text
-    assert read_row(scored(prompt=prompt, response=side)).text(0) == text
+        for row in (sides(first, second, prompt), ranked(prompt, first, second, other)):
+            example = read_row(row)
+            assert (example.prompt, example.responses[int(first is other)]) == expected
+    example = read_row(scored(prompt=prompt, response=side))
+    assert (example.prompt, *example.responses) == expected

@@ -61,33 +61,27 @@ def test_a_kind_can_be_asked_for(write_rows):
 def test_prompts_with_responses(write_rows, suffix):
     rows = [
         {"prompt": "System.\n\nHuman: a\n\nAssistant: ", "responses": ["b", "c"], "id": 7},
-        {"prompt": "Human: d", "responses": ["e"], "id": 8},
+        {"prompt": "no marks ", "responses": ["e"], "id": 8},
     ]
     path = write_rows(f"a{suffix}", rows)
     first, second = read_scoring_rows(path)
     whole = "System.\n\nHuman: a\n\nAssistant: "
     assert first.texts == (f"{whole}b", f"{whole}c")
-    assert second.texts == ("Human: d\n\nAssistant: e",)
-    assert first.columns == rows[0]
+    assert second.texts == ("no marks e",)
     first, second = read_scoring_rows(path, prompt_from_first_human=True)
     assert first.texts == ("Human: a\n\nAssistant: b", "Human: a\n\nAssistant: c")
-    assert second.texts == ("Human: d\n\nAssistant: e",)
+    assert second.texts == ("no marks e",)
     assert (first.kind, first.index, second.index, second.line) == ("responses", 0, 1, 2)
-    assert first.columns == rows[0]
 
 
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        ({"text": 1}, "field 'text': text or a list"),
-        ({"chosen": ["a", None], "rejected": ["c"]}, r"field 'chosen\[1\]'.*not null"),
-        ({"x": 1}, "nothing to score is found in the columns 'x'"),
+        ({"x": 1}, r"the row has nothing to score \(columns: 'x'\)"),
         ({"prompt": "a", "responses": "b"}, "field 'responses': a list of responses is needed"),
-        ({"prompt": "a", "responses": []}, "a list of at least one"),
         ({"prompt": "a", "responses": [None]}, r"field 'responses\[0\]'.*not null"),
         ({"prompt": None, "responses": ["a"]}, "field 'prompt': the column is missing or null"),
         ({"text": None}, "field 'text': the column is missing or null"),
-        ({"chosen": "a", "rejected": "b", "weight": 0}, "field 'weight': a positive"),
     ],
 )
 def test_malformed_rows(write_rows, row, text):
@@ -127,11 +121,10 @@ def test_texts_that_say_nothing_after_the_prompt(write_rows, row, blank):
     assert read.blank == blank
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_one_json_array_is_read_like_lines(tmp_path, packed):
-    text = json.dumps([BEST_OF, {**BEST_OF, "prompt": "q"}], indent=1).encode()
-    path = tmp_path / ("a.json.gz" if packed else "a.json")
-    path.write_bytes(gzip.compress(text) if packed else text)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_one_json_array_is_read_like_lines(tmp_path, pack):
+    path = tmp_path / "a.json"
+    path.write_bytes(pack(json.dumps([BEST_OF, {**BEST_OF, "prompt": "q"}], indent=1).encode()))
     first, second = read_scoring_rows(path)
     assert (first.columns, second.texts[0], second.line) == (BEST_OF, "q a", 2)
     broken = tmp_path / "b.json"

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from hidden_context.data.row_facts import FactsReader
 from support.rows import assistant, user
@@ -62,8 +61,9 @@ def test_lengths_order_and_position():
     np.testing.assert_array_equal(facts.length, [[2, 4], [3, 5], [4, 4], [5, 1], [np.nan, np.nan]])
     assert facts.swapped.tolist() == [True, False, False, False, False]
     np.testing.assert_array_equal(facts.position, [1, 0, np.nan, np.nan, np.nan])
-    part = facts.select(np.array([1, 0]))
-    assert part.identity.tolist() == facts.identity[[1, 0]].tolist()
+    none = [{"chosen": "a", "rejected": "b", "position": p} for p in (True, "1", np.nan, None)]
+    assert np.isnan(read(none).position).all()
+    assert facts.select(np.array([1, 0])).identity.tolist() == facts.identity[[1, 0]].tolist()
 
 
 def test_identity_is_of_texts_and_their_order():
@@ -92,12 +92,6 @@ def test_lengths_fall_into_quarters():
     assert counts.tolist() == [11, 9, 10, 10]
     assert bins[-1] == ""
     assert read([{}, {}]).length_bins().tolist() == ["", ""]
-
-
-@pytest.mark.parametrize("position", [True, "1", float("nan"), None])
-def test_what_is_no_place_is_left_out(position):
-    facts = read([{"chosen": "a", "rejected": "b", "position": position}])
-    assert np.isnan(facts.position).all()
 
 
 def test_null_keys_of_messages_hide_no_shared_prompt():

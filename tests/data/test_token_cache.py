@@ -1,8 +1,9 @@
 import datetime
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
+from functools import partial
+from itertools import product
 from unittest import mock
 
 import numpy as np
@@ -10,7 +11,6 @@ import pytest
 from safetensors.numpy import save
 
 from hidden_context.data.importers import read_row
-from hidden_context.data.report import ReadReport
 from hidden_context.data.tokens.cache import TokenCache, token_key
 from hidden_context.data.tokens.tokenize import tokenize_examples, tokenize_texts
 from hidden_context.errors import HiddenContextWarning
@@ -43,26 +43,20 @@ def test_ids_are_the_same_made_written_and_read(cache, encoded, make_tokenizer, 
     assert files(cache) == [f"{token_key(texts, tokenizer)}.safetensors"]
 
 
-def test_one_file_serves_every_length_and_every_count_is_the_same(cache, encoded, make_tokenizer):
+def test_one_file_serves_every_length(cache, encoded, make_tokenizer):
     tokenizer = make_tokenizer("<s> $A")
     pairs = [read_row(dict(row)) for row in preference_rows(40, seed=3)]
     pairs.append(read_row({"chosen": "x", "rejected": "x"}))
     limit = sorted(len(tokenizer(pair.text(0))["input_ids"]) for pair in pairs)[17]
-    outcomes = []
-    for over_length in ("drop", "truncate", "keep"):
-        for max_length in (limit, limit + 3):
-            results = []
-            for used in (None, cache, cache):
-                report = ReadReport("pairs", rows=41, kept=41)
-                options = {"report": report, "cache": used}
-                result = tokenize_examples(pairs, tokenizer, max_length, over_length, **options)
-                results.append((result, report))
-            assert results[0] == results[1] == results[2]
-            outcomes.append((report.kept, report.too_long, report.truncated, report.identical))
-    over = [41 - outcomes[0][0], 41 - outcomes[1][0]]
-    assert over[0] >= 20 > over[1] > 0
-    dropped, cut = [(41 - n, n, 0, 1) for n in over], [(41, 0, n, 1) for n in over]
-    assert outcomes == [*dropped, *cut, (41, 0, 0, 1), (41, 0, 0, 1)]
+    lengths = []
+    for over_length, more in product(("drop", "truncate", "keep"), (0, 3)):
+        made, written, read = (
+            tokenize_examples(pairs, tokenizer, limit + more, over_length, cache=used)
+            for used in (None, cache, cache)
+        )
+        assert made == written == read
+        lengths.append(sum(made.lengths))
+    assert len({*lengths}) == 5  # kept whole, both are the same
     distinct = len({text for pair in pairs for text in pair.texts})
     assert distinct < 82
     assert [*map(len, encoded)] == [distinct] * 7  # six times without the cache, once with it
@@ -81,18 +75,11 @@ def test_every_change_of_content_is_another_key(make_tokenizer):
 
 
 def test_every_change_of_the_tokenizer_is_another_key(make_tokenizer):
-    def with_bos(add_eos=False):
-        tokenizer = make_tokenizer()
+    from tokenizers import normalizers
+
+    def with_bos(tokenizer, add_eos=False):
         tokenizer.add_bos_token, tokenizer.add_eos_token = True, add_eos
         tokenizer.update_post_processor()
-        return tokenizer
-
-    def changed(change):
-        tokenizer = make_tokenizer()
-        change(tokenizer)
-        return tokenizer
-
-    from tokenizers import normalizers
 
     tokenizers = [
         make_tokenizer(),
@@ -100,17 +87,21 @@ def test_every_change_of_the_tokenizer_is_another_key(make_tokenizer):
         make_tokenizer("$A </s>"),
         make_tokenizer(chat_template=CHAT_TEMPLATE),
         make_tokenizer(chat_template=CHAT_TEMPLATE + " "),
-        with_bos(),
-        with_bos(add_eos=True),
-        changed(lambda t: t.add_tokens(["hello"])),
-        changed(lambda t: t.add_special_tokens({"extra_special_tokens": ["hello"]})),
-        changed(lambda t: setattr(t, "split_special_tokens", True)),
-        changed(lambda t: setattr(t, "eos_token", "<s>")),
-        changed(lambda t: setattr(t.backend_tokenizer, "normalizer", normalizers.Lowercase())),
     ]
+    for change in (
+        with_bos,
+        partial(with_bos, add_eos=True),
+        lambda t: t.add_tokens(["hello"]),
+        lambda t: t.add_special_tokens({"extra_special_tokens": ["hello"]}),
+        lambda t: setattr(t, "split_special_tokens", True),
+        lambda t: setattr(t, "eos_token", "<s>"),
+        lambda t: setattr(t.backend_tokenizer, "normalizer", normalizers.Lowercase()),
+    ):
+        tokenizers.append(make_tokenizer())
+        change(tokenizers[-1])
     keys = [token_key(TEXTS, tokenizer) for tokenizer in tokenizers]
     assert len(set(keys)) == len(keys)
-    assert with_bos()("x")["input_ids"] == [1, *tokenizers[0]("x")["input_ids"]]
+    assert tokenizers[5]("x")["input_ids"] == [1, *tokenizers[0]("x")["input_ids"]]
     # given with the call, a template counts in place of the tokenizer's own
     assert token_key(TEXTS, tokenizers[4], CHAT_TEMPLATE) == keys[3]
     assert token_key(TEXTS, tokenizers[0], CHAT_TEMPLATE) == keys[3]
@@ -156,18 +147,12 @@ def test_a_python_tokenizer_is_known_by_its_files_too(cache, encoded, tmp_path):
 
 
 def test_nothing_is_kept_of_few_texts_or_random_tokens(tmp_path, encoded, make_tokenizer):
-    tokenizer = make_tokenizer()
-    assert TokenCache(tmp_path).min_texts == 2000
-    few = TokenCache(tmp_path, min_texts=len(TEXTS) + 1)
-    for _ in range(2):
-        tokenize_texts(TEXTS, tokenizer, None, cache=few)
-    assert not few.folder.exists()
-    tokenize_texts(TEXTS, tokenizer, None, cache=TokenCache(tmp_path, min_texts=len(TEXTS)))
-    assert len(files(few)) == 1
-    tokenizer.backend_tokenizer.model.dropout = 0.5
-    for _ in range(2):
-        tokenize_texts(TEXTS, tokenizer, None, cache=TokenCache(tmp_path, min_texts=1))
-    assert len(files(few)) == 1
+    tokenizer, default = make_tokenizer(), TokenCache(tmp_path)
+    assert default.min_texts == 2000
+    for turn, least in enumerate([len(TEXTS) + 1, len(TEXTS) + 1, len(TEXTS), 1, 1]):
+        tokenizer.backend_tokenizer.model.dropout = 0.5 if least == 1 else None
+        tokenize_texts(TEXTS, tokenizer, None, cache=TokenCache(tmp_path, min_texts=least))
+        assert len([*default.folder.glob("*")]) == (turn > 1)
     assert [*map(len, encoded)] == [len(TEXTS)] * 5
 
 
@@ -192,7 +177,7 @@ def test_a_damaged_file_is_made_again(cache, encoded, make_tokenizer, damage):
     cache.write("0" * 40, plain.input_ids)
     path.write_bytes(damage(whole) if damage else cache.path("0" * 40).read_bytes())
     assert path.read_bytes() != whole
-    with pytest.warns(HiddenContextWarning, match="made again"):
+    with pytest.warns(HiddenContextWarning, match="computed again"):
         assert tokenize_texts(TEXTS, tokenizer, None, cache=cache) == plain
     assert path.read_bytes() == whole
     assert tokenize_texts(TEXTS, tokenizer, None, cache=cache) == plain
@@ -268,33 +253,18 @@ def test_the_files_unused_for_longest_are_removed(tmp_path):
     assert cache.read("5" * 40) is None
 
 
-_WRITER = """
-import sys, warnings
-from hidden_context.data.tokens.cache import TokenCache
-warnings.simplefilter("error")
-cache = TokenCache(sys.argv[1])
-ids = [list(range(n % 50)) for n in range(2000)]
-print("ready", flush=True)
-sys.stdin.readline()
-for turn in range(60):
-    cache.write("a" * 40, ids)
-    assert cache.read("a" * 40) == ids
-"""
+def write_and_read(cache, ids):
+    for _ in range(60):
+        cache.write("a" * 40, ids)
+        assert cache.read("a" * 40) == ids
 
 
-def test_two_processes_write_the_same_file_at_once(tmp_path):
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    command = [sys.executable, "-c", _WRITER, str(tmp_path)]
-    writers = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]
-    assert [writer.stdout.readline() for writer in writers] == ["ready\n"] * 2
-    for writer in writers:
-        writer.stdin.write("\n")
-        writer.stdin.flush()
-    assert [writer.communicate(timeout=60)[1] for writer in writers] == ["", ""]
-    assert [writer.returncode for writer in writers] == [0, 0]
-    cache = TokenCache(tmp_path)
+def test_two_processes_write_the_same_file_at_once(cache):
+    ids = [list(range(n % 50)) for n in range(2000)]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.starmap(write_and_read, [(cache, ids)] * 2, chunksize=1)
     assert files(cache) == ["a" * 40 + ".safetensors"]
-    assert cache.read("a" * 40) == [list(range(n % 50)) for n in range(2000)]
+    assert cache.read("a" * 40) == ids
 
 
 def test_the_folder_is_that_of_all_caches(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import integrate, stats
+from scipy import stats
 
 from hidden_context.distributions import (
     CategoricalReward,
@@ -127,7 +127,7 @@ def test_rewards_without_context_have_no_relative_ones_and_know_no_annotators(ki
     reward, zero = rewards(kind, 3), torch.zeros(2, dtype=torch.float64)
     with pytest.raises(ConfigError, match=r"has no shared context.*need a factor head"):
         reward.relative()
-    message = rf"{type(reward).__name__} has no context that annotators could share"
+    message = rf"{type(reward).__name__} has no annotator context"
     for call in (lambda: reward.given(zero), lambda: reward.context_spread(reward, zero)):
         with pytest.raises(ConfigError, match=message):
             call()
@@ -214,19 +214,13 @@ def test_moments_quantiles_and_cdf_agree_with_scipy():
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.3, 0.999])
-def test_cvar_is_the_mean_below_the_quantile(alpha):
-    reward = normal(0.7, 1.3)
-    expected = stats.norm(0.7, 1.3).expect(ub=reward.quantile(alpha).item(), conditional=True)
+def test_cvar_and_entropic_risk_agree_with_their_integrals(alpha):
+    reward, exact = normal(0.7, 1.3), stats.norm(0.7, 1.3)
+    expected = exact.expect(ub=reward.quantile(alpha).item(), conditional=True)
     assert reward.cvar(alpha).item() == pytest.approx(expected, rel=1e-6)
     assert reward.cvar(1.0).item() == 0.7
-
-
-def test_entropic_risk_agrees_with_its_integral():
-    theta = 1.7
-    integral, _ = integrate.quad(
-        lambda u: math.exp(-theta * u) * stats.norm.pdf(u, 0.4, 0.8), -12, 12
-    )
-    assert normal(0.4, 0.8).entropic(theta).item() == pytest.approx(-math.log(integral) / theta)
+    integral = exact.expect(lambda u: math.exp(-1.7 * u), -12, 12)
+    assert reward.entropic(1.7).item() == pytest.approx(-math.log(integral) / 1.7)
 
 
 @pytest.mark.parametrize("likelihood", ["probit", "logistic"])
@@ -243,13 +237,10 @@ def test_difference_agrees_with_scipy_at_every_threshold(likelihood, m1, s1, m2,
     assert difference.variance.item() == pytest.approx(theirs.var(), rel=1e-9)
 
 
-def test_selecting_expanding_and_length():
+def test_a_batch_has_a_length():
     reward = normal([1.0, 2.0, 3.0], [0.1, 0.2, 0.3], "logistic")
     assert len(reward) == 3
     assert repr(reward) == "NormalReward(batch_shape=(3,))"
-    assert reward[1].mean.item() == 2.0
-    assert reward[1:].likelihood == "logistic"
-    assert reward.expand((2, 3)).batch_shape == (2, 3)
     with pytest.raises(TypeError, match="no length"):
         len(reward[0])
 
@@ -263,14 +254,8 @@ def test_quantile_levels_broadcast():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda r: r.log_prob_greater(normal(0.0, 1.0, "logistic")),
-            "likelihood is probit, the other's logistic",
-        ),
-        (
-            lambda r: r.difference(normal(0.0, 1.0, "logistic")),
-            "likelihood is probit, the other's logistic",
-        ),
+        (lambda r: r.log_prob_greater(normal(0.0, 1.0, "logistic")), "is probit, .* logistic"),
+        (lambda r: r.difference(normal(0.0, 1.0, "logistic")), "is probit, .* logistic"),
         (lambda r: NormalReward(torch.zeros(1), torch.ones(1), "cauchy"), "probit, logistic"),
     ],
 )

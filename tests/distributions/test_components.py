@@ -31,12 +31,11 @@ def truth(weights=WEIGHTS, means=MEANS, stddevs=STDDEVS):
     )
 
 
-def points(*values, **options):
+def points(values, dtype=torch.float64):
     """Equally likely points, as the rewards of an ensemble of scalar heads are."""
-    members = PointMassReward(torch.tensor(values, dtype=torch.float64, **options))
-    count = members.batch_shape[-1]
-    zero = torch.zeros(count, dtype=torch.float64)
-    return members.value, EnsembleReward(members, zero, zero + 1)
+    values = torch.tensor(values, dtype=dtype, requires_grad=True)
+    zero = torch.zeros_like(values)
+    return values, EnsembleReward(PointMassReward(values), zero, zero + 1)
 
 
 @pytest.mark.parametrize("noise", [1e-3, 0.4, 30.0])
@@ -130,22 +129,20 @@ def test_quantile_and_cvar_gradients(q):
 def test_points_have_the_quantiles_of_a_step_function(values, thousandth):
     q = thousandth / 1000
     expected = np.quantile(values, q, method="inverted_cdf")
-    _, reward = points(*values)
+    _, reward = points(values)
     assert reward.quantile(q).item() == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count", [3, 10, 49])
 def test_quantile_of_points_survives_rounding_of_their_weights(count, dtype):
-    members = PointMassReward(torch.arange(count, dtype=dtype))
-    zero = torch.zeros(count, dtype=dtype)
-    levels = torch.arange(1, count, dtype=dtype) / count
-    reward = EnsembleReward(members, zero, zero + 1)
-    np.testing.assert_allclose(reward.quantile(levels), np.arange(count - 1), atol=1e-4)
+    _, reward = points(range(count), dtype)
+    found = reward.quantile(torch.arange(1, count, dtype=dtype) / count).detach()
+    np.testing.assert_allclose(found, np.arange(count - 1), atol=1e-4)
 
 
 def test_quantile_of_points_moves_with_the_point_it_lies_at():
-    values, reward = points(-2.0, 0.0, 7.0, 7.5, requires_grad=True)
+    values, reward = points([-2.0, 0.0, 7.0, 7.5])
     for q, place in ((0.1, 0), (0.25, 0), (0.3, 1), (0.7, 2), (0.9, 3)):
         quantile = reward.quantile(q)
         (gradient,) = torch.autograd.grad(quantile, values)
@@ -154,7 +151,7 @@ def test_quantile_of_points_moves_with_the_point_it_lies_at():
 
 
 def test_cvar_of_points_cuts_the_last_one():
-    values, reward = points(-2.0, 0.0, 7.0, 7.5, requires_grad=True)
+    values, reward = points([-2.0, 0.0, 7.0, 7.5])
     cvar = reward.cvar(0.6)
     (gradient,) = torch.autograd.grad(cvar, values)
     assert cvar.item() == pytest.approx((-2 * 0.25 + 0 * 0.25 + 7 * 0.1) / 0.6)
@@ -162,8 +159,7 @@ def test_cvar_of_points_cuts_the_last_one():
 
 
 def test_points_far_apart_have_finite_risks_and_gradients_in_float32():
-    values = torch.tensor([-1e4, 1e4], requires_grad=True)
-    reward = EnsembleReward(PointMassReward(values), torch.zeros(2), torch.ones(2))
+    values, reward = points([-1e4, 1e4], torch.float32)
     total = reward.cvar(0.75) + reward.quantile(0.75) + reward.entropic(1e-3)
     (gradient,) = torch.autograd.grad(total, values)
     # cvar −10⁴/3, quantile 10⁴, entropic −10⁴ + 1000 log 2

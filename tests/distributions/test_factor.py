@@ -153,7 +153,7 @@ def test_context_spread_is_the_deviation_of_the_difference_by_the_context():
         FactorReward(zero, a, zero), scale
     ).sum().backward()
     assert same.grad.abs().max().item() == 0
-    with pytest.raises(ConfigError, match="PointMassReward is of another kind"):
+    with pytest.raises(ConfigError, match="PointMassReward is another kind"):
         first.context_spread(PointMassReward(zero), scale)
 
 
@@ -189,7 +189,7 @@ def test_noisy_relative_rewards_refuse_comparison_however_selected():
     known = reward.given(torch.zeros(2, dtype=torch.float64))
     for refused in (reward, reward[:2], reward.expand((3, 5)), known):
         for compare in (refused.log_prob_greater, refused.difference, refused.difference_parts):
-            with pytest.raises(ConfigError, match="share a part of it"):
+            with pytest.raises(ConfigError, match="share part of the noise"):
                 compare(reward[0])
 
 
@@ -238,8 +238,6 @@ def test_without_factors_it_is_the_normal_reward():
     mean, _, stddev = prompt(9)
     ours, normal = FactorReward(mean, mean.new_zeros(5, 0), stddev), NormalReward(mean, stddev)
     np.testing.assert_array_equal(table(ours), table(normal))
-    for risk in (lambda r: r.quantile(0.3), lambda r: r.cvar(0.3), lambda r: r.entropic(0.3)):
-        np.testing.assert_allclose(risk(ours), risk(normal), rtol=1e-12)
     assert (ours.num_factors, ours[1:3].loadings.shape) == (0, (2, 0))
     assert bool((ours.relative().stddev == 0).all())
 
@@ -248,10 +246,7 @@ def test_without_factors_it_is_the_normal_reward():
     ("call", "message"),
     [
         (lambda r: FactorReward(r.mean, r.loadings[:2], r.stddev), r"loadings of shape \(5,\)"),
-        (
-            lambda r: r.log_prob_greater(FactorReward(*prompt(0, 3))),
-            "num_factors is 2, the other's 3",
-        ),
+        (lambda r: r.log_prob_greater(FactorReward(*prompt(0, 3))), "is 2, the other's 3"),
         (lambda r: r.relative(1), r"dimension 1 of rewards of batch shape \(5,\)"),
         (lambda r: r[0].relative(), "score several responses together"),
     ],

@@ -1,6 +1,7 @@
 """Where an export may be written, that it is whole or not there, and what cannot be exported."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hidden_context.cli.main import main
 from hidden_context.errors import CheckpointError, ConfigError, StorageError
 from hidden_context.export import ExportConfig, check, workflow
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
-from support.models import export, frozen_model, load
+from support.models import export, frozen_model, load, refusal
 
 BASE = heads.make("base")
 ATOMS = heads.make("categorical", num_atoms=4)
@@ -42,11 +43,8 @@ def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
     before = contents(tmp_path / "out")
     export(source, tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == before  # the same bytes, the second time too
-
-    def full_disk(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(workflow, "classifier_outputs", full_disk)
+    full_disk = OSError(28, "No space left on device")
+    monkeypatch.setattr(workflow, "classifier_outputs", Mock(side_effect=full_disk))
     with pytest.raises(StorageError, match="No space left"):
         export(source, tmp_path / "out", overwrite=True)
     assert contents(tmp_path / "out") == before
@@ -58,9 +56,8 @@ def test_the_folder_is_whole_or_not_there(source, tmp_path, monkeypatch):
 
 def test_what_is_read_is_never_replaced(source, backbones, tmp_path):
     for output in (source, source / "inside", source.parent):
-        with pytest.raises(ConfigError, match="overlaps with"):
-            export(source, output, overwrite=True)
-    with pytest.raises(ConfigError, match=r"overlaps with .*, which is read"):
+        assert "overlaps with" in refusal(export, source, output, overwrite=True, error=ConfigError)
+    with pytest.raises(ConfigError, match=r"overlaps with .*, which the export reads"):
         export(source, Path(backbones("gpt2")) / "out")
     assert (source / "adapter_model.safetensors").is_file()
 
@@ -68,9 +65,7 @@ def test_what_is_read_is_never_replaced(source, backbones, tmp_path):
 def test_other_folders_and_files_are_not_replaced(source, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(
-        ConfigError, match=r"holds no reward_head\.json, so it is no earlier export"
-    ):
+    with pytest.raises(ConfigError, match=r"no reward_head\.json, so it is not an earlier export"):
         export(source, tmp_path / "mine", overwrite=True)
     with pytest.raises(ConfigError, match="is a file; name a folder"):
         export(source, tmp_path / "mine" / "notes.txt", overwrite=True)
@@ -90,11 +85,11 @@ def test_probes_on_frozen_backbones_are_refused(backbones, tmp_path):
     ("made", "form", "message"),
     [
         ({"tuning": "full"}, "adapters", "has no adapters: it is a whole network"),
-        ({"members": 2}, "full", "of 2 adapters is as many networks"),
-        ({"members": 2}, "scalar", "of 2 adapters is as many networks"),
-        ({"head": ATOMS}, "scalar", "the mean reward of its categorical head is no linear func"),
-        ({"head": heads.make("mixture", num_components=2)}, "scalar", "of its mixture head .* 6"),
-        ({"head": heads.EnsembleHead(ATOMS, 2)}, "scalar", "of its ensemble of categorical .* 8"),
+        ({"members": 2}, "full", "of 2 adapters cannot be merged"),
+        ({"members": 2}, "scalar", "of 2 adapters cannot be merged"),
+        ({"head": ATOMS}, "scalar", "the mean reward of the categorical head is not a linear"),
+        ({"head": heads.make("mixture", num_components=2)}, "scalar", "of the mixture head .* 6"),
+        ({"head": heads.EnsembleHead(ATOMS, 2)}, "scalar", "of the ensemble of categorical .* 8"),
     ],
 )
 def test_forms_that_do_not_fit_are_refused(checkpoint, tmp_path, made, form, message):
@@ -105,9 +100,7 @@ def test_forms_that_do_not_fit_are_refused(checkpoint, tmp_path, made, form, mes
 
 
 def test_adapters_that_do_not_merge_are_refused(source, tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise ValueError("NaNs detected in the merged weights.\nmore")
-
+    fail = Mock(side_effect=ValueError("NaNs detected in the merged weights.\nmore"))
     monkeypatch.setattr(PeftModel, "merge_and_unload", fail, raising=False)
     with pytest.raises(ConfigError, match=r"cannot be merged .*\(NaNs detected"):
         export(source, tmp_path / "out")
@@ -120,8 +113,8 @@ def test_adapters_that_do_not_merge_are_refused(source, tmp_path, monkeypatch):
         ({"output": ""}, "export needs --output, as in"),
         ({"form": "half"}, "--form is 'half'; choose full, scalar or adapters."),
         ({"dtype": "int8"}, "--dtype is 'int8'"),
-        ({"drop_constant": True}, "--drop_constant goes with --form scalar alone"),
-        ({"write_base": True}, "--write_base goes with --form adapters alone"),
+        ({"drop_constant": True}, "--drop_constant needs --form scalar"),
+        ({"write_base": True}, "--write_base needs --form adapters"),
         ({"form": "adapters", "dtype": "bfloat16"}, "adapters keep the precision"),
     ],
 )
@@ -175,8 +168,7 @@ def test_tokenizers_that_make_other_tokens_are_refused(source, tmp_path):
     assert sample.rounding < 1e-5
     assert check.plain_tokenizer(tmp_path / "out", sample).pad_token == "<pad>"
     other = check.Sample(["Tea?"], [[5, 6]], torch.zeros(1, 1), 0.0, 100)
-    with pytest.raises(CheckpointError, match=r"makes other tokens of 'Tea\?'"):
-        check.plain_tokenizer(tmp_path / "out", other)
+    assert "makes other tokens of 'Tea?'" in refusal(check.plain_tokenizer, tmp_path / "out", other)
 
 
 def test_encoder_decoders_are_checked_on_texts_with_one_end(checkpoint):

@@ -14,17 +14,13 @@ import uvicorn
 from hidden_context import risk
 from hidden_context.integrations.client import RewardClient
 from hidden_context.integrations.sources import RemoteSource
-from hidden_context.models.reward_model import RewardModel
 from hidden_context.scoring.prepare import texts_of
 from hidden_context.scoring.requests import Scorer
-from hidden_context.serve.app import make_app
-from hidden_context.serve.config import ServeConfig
-from hidden_context.serve.service import Served
-from support.builders import CHAT_TEMPLATE, tiny_tokenizer
-from support.paper_layout import one_thread, reward_checkpoint
+from support.paper_layout import one_thread
 from support.rows import assistant, user
+from support.serving import application, folders, models
 
-__all__ = ["one_thread"]
+__all__ = ["application", "folders", "models", "one_thread"]
 
 
 @pytest.fixture
@@ -36,30 +32,12 @@ def clients():
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Folders of a mean-and-variance model with a BOS, and a factor model with shared context."""
-    root = tmp_path_factory.mktemp("trained")
-    tokenizer = tiny_tokenizer(bos="<s>", frame="<s> $A", chat_template=CHAT_TEMPLATE)
-    return {
-        "normal": reward_checkpoint(root / "normal", tokenizer=tokenizer),
-        "factor": reward_checkpoint(root / "factor", "factor", num_factors=2, tokenizer=tokenizer),
-    }
-
-
-@pytest.fixture(scope="session")
-def models(folders):
-    """The two models, loaded once."""
-    return {name: RewardModel.from_pretrained(folder) for name, folder in folders.items()}
-
-
-@pytest.fixture(scope="session")
 def expected(models):
     """Score whole texts in this process: ``expected(texts, "cvar:0.05", "normal")``."""
 
     def score(texts, measure="cvar:0.05", name="normal"):
         scorer = Scorer(models[name])
-        raw = scorer.raw(texts).complete()
-        return scorer.values(raw, risk.parse(measure)).tolist()
+        return risk.parse(measure)(scorer.rewards(scorer.raw(texts).complete())).tolist()
 
     return score
 
@@ -70,8 +48,7 @@ def expected_of(expected):
 
     def score(prompts, responses, measure="cvar:0.05", name="normal"):
         pairs = zip(prompts, responses, strict=True)
-        texts = [texts_of(prompt, [one], None)[0] for prompt, one in pairs]
-        return expected(texts, measure, name)
+        return expected([texts_of(prompt, [one], None)[0] for prompt, one in pairs], measure, name)
 
     return score
 
@@ -104,15 +81,12 @@ def answering():
 
 
 @pytest.fixture(scope="session")
-def serving(folders, models):
+def serving(application):
     """Serve models on loopback: ``with serving(risk="cvar:0.05") as url``."""
 
     @contextmanager
-    def serve(token=None, **options):
-        config = ServeConfig(models=list(folders.values()), **options)
-        served = [Served(name, folders[name], Scorer(models[name], config)) for name in folders]
-        settings = uvicorn.Config(make_app(served, config, token), port=0, log_config=None)
-        server = uvicorn.Server(settings)
+    def serve(**options):
+        server = uvicorn.Server(uvicorn.Config(application(**options), port=0, log_config=None))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         while not server.started:

@@ -121,13 +121,10 @@ def verl_worker(load, folders, tokenizer):
 
     def make(url, engine, template="", model=folders["normal"]):
         worker = loop.RewardLoopWorker.__new__(loop.RewardLoopWorker)
-        served = SimpleNamespace(
-            enable=True, model_path=model, rollout=SimpleNamespace(name=engine)
-        )
-        custom = SimpleNamespace(path=None)
-        worker.config = SimpleNamespace(
-            reward=SimpleNamespace(custom_reward_function=custom, reward_model=served)
-        )
+        rollout, custom = SimpleNamespace(name=engine), SimpleNamespace(path=None)
+        served = SimpleNamespace(enable=True, model_path=model, rollout=rollout)
+        reward = SimpleNamespace(custom_reward_function=custom, reward_model=served)
+        worker.config = SimpleNamespace(reward=reward)
         worker.reward_router_address = url.removeprefix("http://")
         own = AutoTokenizer.from_pretrained(folders["normal"])
         own.chat_template = template + own.chat_template
@@ -166,8 +163,7 @@ def test_verl_asks_again_where_there_was_no_room(verl_worker, serving, tokenizer
         metrics = httpx2.get(f"{url}/metrics").text
     assert found == pytest.approx(expected(chats(responses)), **TOLERANCE)
     counted = [line for line in metrics.splitlines() if '"503"' in line and "total" in line]
-    refused = [float(line.rsplit(" ", 1)[1]) for line in counted]
-    assert refused == [1.0]
+    assert [float(line.rsplit(" ", 1)[1]) for line in counted] == [1.0]
 
 
 def test_verl_gives_up_at_once_on_an_unknown_model(verl_worker, url, tokenizer):
@@ -238,13 +234,8 @@ def test_ms_swift(load, url, folders, expected_of):
 
 @pytest.mark.parametrize("behind", ["model", "server"])
 def test_tinker_cookbook(load, models, url, chance, behind):
-    types = load(
-        "tinker_cookbook/preference/types.py",
-        "chz",
-        "tinker",
-        "tinker_cookbook.renderers",
-        "tinker_cookbook.tokenizer_utils",
-    )
+    others = ("chz", "tinker", "tinker_cookbook.renderers", "tinker_cookbook.tokenizer_utils")
+    types = load("tinker_cookbook/preference/types.py", *others)
     comparison = types.Comparison(CHAT, [assistant("Sleep.")], [assistant("Nothing.")])
     where = (models["factor"], None) if behind == "model" else (url, "factor")
     model = tinker.preference_model_builder(where[0], name=where[1])()

@@ -29,10 +29,8 @@ def place(tmp_path, monkeypatch, folders):
     rewards.orms, rewards.rm_plugins = {}, {}
     types = ModuleType("tinker_cookbook.preference.types")
     types.Comparison = SimpleNamespace
-    for module in (rewards, types):
-        for n in range(1, module.__name__.count(".") + 1):
-            name = ".".join(module.__name__.split(".")[:n])
-            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    parents = map(ModuleType, ("swift", "tinker_cookbook", "tinker_cookbook.preference"))
+    for module in (*parents, rewards, types):
         monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
@@ -60,19 +58,16 @@ def test_trl_trains(place, url, trainer, monkeypatch):
     made = functools.partial(getattr(trl, config), save_strategy="no", **settings)
     monkeypatch.setattr(trl, config, made)
     history = run(snippet_of(trainer), url)["trainer"].state.log_history
-    logged = [step["rewards/cvar:0.05/mean"] for step in history if "reward" in step]
-    assert len(logged) == 2
+    assert len([step["rewards/cvar:0.05/mean"] for step in history if "reward" in step]) == 2
 
 
 def test_pairs_and_best_of_n(place, url, expected_of, capsys):
     names = run(snippet_of("pair_builder"), url)
-    responses = names["examples"][0]["responses"]
-    want = expected_of(["What helps? "] * 3, responses)
+    want = expected_of(["What helps? "] * 3, names["examples"][0]["responses"])
     assert names["best"].values == pytest.approx(want, abs=1e-6, rel=1e-6)
-    assert f"{len(names['pairs'])} pairs, {names['built'].contested} contested" in (
-        capsys.readouterr().out
-    )
-    assert len(names["pairs"]) + names["built"].contested > 0
+    pairs, contested = len(names["pairs"]), names["built"].contested
+    assert f"{pairs} pairs, {contested} contested" in capsys.readouterr().out
+    assert pairs + contested > 0
 
 
 def test_functions_of_other_trainers(place, url, expected_of, capsys):
@@ -85,11 +80,9 @@ def test_functions_of_other_trainers(place, url, expected_of, capsys):
     of_rlhf = rlhf["reward_func"](["<s>Tea? No."], ["<s>Tea? "], [None])["rewards"].tolist()
     want = [(asked, [no]), ("Tea? ", "No."), (verl["row"]["prompt"], [assistant("Sleep.")])]
     want = expected_of(*zip(*want, strict=True))
-    found = [*of_swift, *of_rlhf, verl["found"]["score"]]
-    assert found == pytest.approx(want, abs=1e-6, rel=1e-6)
-    assert (
-        0 < abs(float(capsys.readouterr().out.split()[-1])) <= 1
-    )  # what the preference model says
+    assert [*of_swift, *of_rlhf, verl["found"]["score"]] == pytest.approx(want, abs=1e-6, rel=1e-6)
+    # what the preference model says
+    assert 0 < abs(float(capsys.readouterr().out.split()[-1])) <= 1
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_reward_network_needs_a_model_that_reads_tokens(folders, models):
     assert check_reward_functions(reward_module(folders["normal"])).measure.name == "mean"
     with pytest.raises(ConfigError, match="asks for one at a time"):
         reward_module(models["factor"], "relative_cvar:0.1")
-    with pytest.raises(ConfigError, match=r"not of object\. Use reward_function"):
+    with pytest.raises(ConfigError, match=r"not object\. Use reward_function"):
         reward_module(object())
 
 
@@ -120,27 +120,22 @@ def test_a_bare_network_of_several_outputs_is_refused(folders, models, tmp_path)
 class Told(LocalSource):
     """Answers what it is told: values by response, and P of one response against another."""
 
-    def __init__(self, values, chances=()):
-        chances = dict(chances)
-        self.values, self.chances = (
-            values,
-            chances | {(b, a): 1 - chances[a, b] for a, b in chances},
-        )
+    def __init__(self, values, **chances):
+        self.values = values
+        self.chances = chances | {pair[::-1]: 1 - p for pair, p in chances.items()}
 
     def answer(self, asked, risk):
         return [Answered(group, self._rewards(group.responses)) for group in asked]
 
     def _rewards(self, responses):
         values = [self.values[one] for one in responses]
-        preferred = [[self.chances.get((a, b), 0.5) for b in responses] for a in responses]
+        preferred = [[self.chances.get(a + b, 0.5) for b in responses] for a in responses]
         return Rewards(values, values, [1.0] * len(values), preferred, {})
 
 
 VALUES = {"a": 2.0, "b": 1.0, "c": 0.0}
-TOLD = Told(VALUES, {("a", "b"): 0.55, ("a", "c"): 0.9, ("b", "c"): 0.75})
-TIED = {"a": 1.0, "b": 1.0, "c": 3.0}
-TIED = Told(TIED, {("a", "b"): 0.2, ("c", "a"): 0.3, ("c", "b"): 0.4})
-EXAMPLE = {"prompt": "p", "responses": ["c", "a", "b"], "id": 7}
+TOLD = Told(VALUES, ab=0.55, ac=0.9, bc=0.75)
+TIED = Told({"a": 1.0, "b": 1.0, "c": 3.0}, ab=0.2, ca=0.3, cb=0.4)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +162,12 @@ def test_pairs_are_chosen_by_risk_and_agreement(told, options, responses, sides,
 
 
 def test_rows_say_how_agreed_their_pair_is():
-    rows = pair_builder(TOLD, contested="soften", pairs=2)([EXAMPLE]).rows
-    near = pytest.approx
-    common = {"prompt": "p", "id": 7}
-    first = {"chosen": "a", "rejected": "c", "probability": near(0.9), "disagreement": near(0.18)}
-    assert rows[0] == common | first | {"risk_gap": 2.0}
-    last = {"chosen": "c", "rejected": "b", "probability": near(0.25), "disagreement": near(0.375)}
-    assert rows[-1] == common | last | {"risk_gap": -1.0}
+    example = {"prompt": "p", "responses": ["c", "a", "b"], "id": 7}
+    rows = pair_builder(TOLD, contested="soften", pairs=2)([example]).rows
+    for row, sides, p, gap in ((rows[0], "ac", 0.9, 2.0), (rows[-1], "cb", 0.25, -1.0)):
+        said = {"probability": p, "disagreement": 2 * p * (1 - p), "risk_gap": gap}
+        wanted = {"prompt": "p", "id": 7, "chosen": sides[0], "rejected": sides[1]}
+        assert row == wanted | {name: pytest.approx(value) for name, value in said.items()}
 
 
 def test_texts_after_messages_become_messages():
@@ -193,7 +187,7 @@ def test_unscored_responses_are_named_and_left_out(models):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"contested": "drop"}, "skipped, softened or kept"),
+        ({"contested": "drop"}, "contested is skip, soften or keep"),
         ({"agreement": 1.0}, "agreement is a probability"),
         ({"pairs": 0}, "pairs must be at least 1"),
         ({"copies": 1}, "copies at least 2"),
@@ -213,7 +207,7 @@ def test_examples_that_make_no_pair_are_errors():
 
 
 def test_the_best_of_n_is_the_first_of_the_greatest():
-    best = best_of_n(Told(VALUES | {"d": 2.0}, TOLD.chances), "p", ["c", "a", "d", "b"])
+    best = best_of_n(Told(VALUES | {"d": 2.0}, **TOLD.chances), "p", ["c", "a", "d", "b"])
     assert (best.index, best.response, best.values) == (1, "a", [0.0, 2.0, 2.0, 1.0])
     p = [0.9, 0.75, 0.55, 0.5, 0.5, 0.5]
     assert best.disagreement == pytest.approx(sum(2 * x * (1 - x) for x in p) / 6)
@@ -233,25 +227,25 @@ def policy(tmp_path_factory):
     return tiny_backbone(tmp_path_factory.mktemp("policy"), "llama", tokenizer=tokenizer)
 
 
-def train(policy, functions, folder, method="GRPO", trainer=None, **options):
-    """Take two steps, or as many as asked for; return the trainer."""
-    settings = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
-    settings |= {"use_cpu": True, "bf16": False, "report_to": [], "seed": 1} | options
-    config = getattr(trl, f"{method}Config")(
-        output_dir=str(folder),
-        per_device_train_batch_size=4,
-        num_generations=2,
-        max_completion_length=6,
-        **settings,
-    )
-    running = getattr(trl, f"{method}Trainer")(
+def trainer_of(method, policy, folder, rows, settings, **given):
+    """A trainer of TRL that takes two steps, or as many as asked for."""
+    quiet = {"max_steps": 2, "logging_steps": 1, "save_strategy": "no", "disable_tqdm": True}
+    quiet |= {"use_cpu": True, "bf16": False, "report_to": [], "seed": 1}
+    return getattr(trl, f"{method}Trainer")(
         model=AutoModelForCausalLM.from_pretrained(policy),
-        args=config,
-        reward_funcs=check_reward_functions(functions),
+        args=getattr(trl, f"{method}Config")(output_dir=str(folder), **quiet | settings),
         processing_class=AutoTokenizer.from_pretrained(policy),
-        train_dataset=Dataset.from_dict({"prompt": ASKED * 4}),
-        **trainer or {},
+        train_dataset=Dataset.from_list(rows),
+        **given,
     )
+
+
+def train(policy, functions, folder, method="GRPO", trainer=None, **options):
+    """Train by reward functions; return the trainer."""
+    settings = {"per_device_train_batch_size": 4, "num_generations": 2, "max_completion_length": 6}
+    given = {"reward_funcs": check_reward_functions(functions), **(trainer or {})}
+    rows = [{"prompt": prompt} for prompt in ASKED * 4]
+    running = trainer_of(method, policy, folder, rows, settings | options, **given)
     running.train()
     return running
 
@@ -304,16 +298,7 @@ def test_a_guard_stops_with_a_checkpoint(policy, models, tmp_path):
 def test_dpo_takes_the_rows_of_pairs(policy, models, tmp_path):
     build = pair_builder(models["normal"], RISK, contested="soften")
     rows = build([{"prompt": p, "responses": ["Yes.", "Never, thanks."]} for p in ASKED]).rows
-    config = trl.DPOConfig(
-        output_dir=str(tmp_path), max_steps=1, use_cpu=True, bf16=False, report_to=[],
-        save_strategy="no", disable_tqdm=True, logging_steps=1,
-    )  # fmt: skip
-    running = trl.DPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(policy),
-        args=config,
-        processing_class=AutoTokenizer.from_pretrained(policy),
-        train_dataset=Dataset.from_list(rows),
-    )
+    running = trainer_of("DPO", policy, tmp_path, rows, {"max_steps": 1})
     assert len(running.train_dataset) == len(rows) == 8
     running.train()
     assert running.state.log_history[0]["loss"] == pytest.approx(0.6931, abs=1e-3)

@@ -13,7 +13,6 @@ from hidden_context import heads
 from hidden_context.heads import Head
 from hidden_context.likelihood import (
     Comparisons,
-    HeadLikelihood,
     Labels,
     Likelihood,
     LikelihoodOptions,
@@ -21,6 +20,7 @@ from hidden_context.likelihood import (
     make_likelihood,
 )
 from hidden_context.likelihood.annotators import Inference
+from hidden_context.likelihood.single import members_of
 
 FACTOR = heads.make("factor", num_factors=2)
 ENSEMBLE = heads.make("ensemble", member=FACTOR, num_members=2)
@@ -92,14 +92,9 @@ def with_annotators(
         head, LikelihoodOptions(inference=inference, names=names, seed=5, **options)
     )
     with torch.no_grad():
-        for part in parts(made):
+        for part in members_of(made):
             part.annotators.location *= 3
     return made
-
-
-def parts(likelihood: Likelihood) -> list[HeadLikelihood]:
-    """Likelihoods of single heads: an ensemble's members, or itself."""
-    return [part for part in likelihood.modules() if isinstance(part, HeadLikelihood)]
 
 
 def own_outputs(head: Head, raw: Tensor) -> list[Tensor]:

@@ -84,10 +84,7 @@ def test_many_people_at_once_are_the_people_one_at_a_time():
 
 
 def test_ratings_adapt_a_persons_style():
-    options = LikelihoodOptions(
-        inference="variational", names=("a", "b"), rating_weight=1.0, styles=True
-    )
-    old = moved(make_likelihood(FACTOR, options).double())
+    old = moved(with_annotators(rating_weight=1.0, styles=True).double())
     raw = draw(FACTOR, 4)
     means = old.head.distribution(raw).mean
     said = ratings(range(8), (means + 2).tolist(), [0] * 8)
@@ -99,24 +96,14 @@ def test_ratings_adapt_a_persons_style():
 def test_covariates_give_a_new_person_the_start_of_people_like_them():
     people = [{"group": "x"}] * 6 + [{"group": "y"}] * 6
     coding = CovariateCoding.of(people)
-    options = LikelihoodOptions(
-        levels=3,
-        inference="variational",
-        names=tuple(map(str, range(12))),
-        habits=("readiness",),
-        covariates=coding,
-    )
+    who = {"inference": "variational", "names": tuple(map(str, range(12))), "covariates": coding}
+    options = LikelihoodOptions(levels=3, habits=("readiness",), **who)
     old = make_likelihood(FACTOR, options, coding.encode(people)).double()
     with torch.no_grad():
         old.covariates.coefficients[:, 0] = torch.tensor([0.5, -0.5])
         old.covariates.coefficients[:, 2] = torch.tensor([0.2, -0.2])
-    new = adapt(
-        old,
-        draw(FACTOR, 1),
-        Labels.of_pairs(torch.zeros(0)),
-        ["p", "q", "r"],
-        [{"group": "x"}, {"group": "y"}, {}],
-    )
+    nothing, known = Labels.of_pairs(torch.zeros(0)), [{"group": "x"}, {"group": "y"}, {}]
+    new = adapt(old, draw(FACTOR, 1), nothing, ["p", "q", "r"], known)
     place = torch.arange(3)
     # x and y are half each, so that x is +1 in its own column and −1 in the other's
     assert new.posterior(place)[0][:, 0].tolist() == pytest.approx([1, -1, 0])
@@ -130,7 +117,7 @@ def test_what_cannot_be_adapted_is_refused():
         adapt(make_likelihood(FACTOR), raw, pairs([1], [0]), ["a"])
     with pytest.raises(ConfigError, match="without covariates"):
         adapt(old, raw, pairs([1], [0]), ["a"], [{"age": 3.0}])
-    with pytest.raises(ConfigError, match="by person 1, but 1 names"):
+    with pytest.raises(ConfigError, match="annotator index 1, but names"):
         adapt(old, raw, pairs([1], [1]), ["a"])
     with pytest.raises(ConfigError, match="distinct"):
         adapt(old, raw, pairs([1], [0]), ["a", "a"])

@@ -48,6 +48,9 @@ def test_the_mean_of_a_group_is_that_of_its_annotators_contexts():
     }
     assert values["first"].dtype == torch.float64
     assert worst_group(values).tolist() == pytest.approx([2.5, 0.0])
+    # a single reward has values too
+    value = group_values(likelihood, rewards[0], {"cat": ["cat"]}, risk.parse("mean"))["cat"]
+    assert (value.shape, value.item()) == ((), pytest.approx(6.5))
 
 
 def test_a_relative_measure_compares_the_candidates_of_the_last_dimension():
@@ -96,14 +99,6 @@ def test_rewards_by_annotator_have_a_row_for_each():
     np.testing.assert_allclose(found.variance[0], [4 + 2.25, 2.0], rtol=1e-9)
 
 
-def test_a_single_reward_has_values_too():
-    likelihood = known_exactly()
-    rewards = likelihood.head.distribution(raw_factor((0.5, 2.0, 1.0)))[0]
-    value = group_values(likelihood, rewards, {"cat": ["cat"]}, risk.parse("mean"))["cat"]
-    assert value.shape == ()
-    assert value.item() == pytest.approx(6.5)
-
-
 def test_annotators_go_by_the_text_of_their_name():
     likelihood = learned(heads.make("factor", num_factors=1), names=("7", "8"))
     assert check_groups(likelihood, {"seven": [7]}) is likelihood.names
@@ -112,7 +107,7 @@ def test_annotators_go_by_the_text_of_their_name():
 @pytest.mark.parametrize(
     ("groups", "words"),
     [
-        ({}, "no group of annotators is named"),
+        ({}, "give at least one group"),
         ({"nobody": []}, "group 'nobody' holds no annotator"),
         ({"a": ["ann"], "b": ["dan", "ann", "eve"]}, "'b' has .* does not know: dan, eve"),
         ({"a": ["bob", "ann", "ann"]}, "'a' names ann more than once"),
@@ -126,15 +121,13 @@ def test_groups_that_cannot_be_valued_are_refused(groups, words):
 
 
 def test_a_model_without_annotators_has_no_groups_of_them():
-    plain = make_likelihood(heads.make("base"))
-    rewards = plain.head.distribution(torch.zeros(1, 1))
-    with pytest.raises(ConfigError, match="this model knows no annotators"):
-        group_values(plain, rewards, GROUPS, risk.parse("mean"))
-    with pytest.raises(ConfigError, match="PointMassReward has no context"):
+    rewards = heads.make("base").distribution(torch.zeros(1, 1))
+    with pytest.raises(ConfigError, match="PointMassReward has no annotator context"):
         group_values(known_exactly(), rewards, GROUPS, risk.parse("mean"))
     for kind in (heads.make("base"), heads.make("ensemble", num_members=2)):
-        plain = make_likelihood(kind)
-        with pytest.raises(ConfigError, match="this model knows no annotators"):
-            plain.rewards_by_annotator(rewards, ["ann"])
+        with pytest.raises(ConfigError, match="this model has not learned annotators"):
+            make_likelihood(kind).rewards_by_annotator(rewards, ["ann"])
+        with pytest.raises(ConfigError, match="this model has not learned annotators"):
+            group_values(make_likelihood(kind), rewards, GROUPS, risk.parse("mean"))
     with pytest.raises(ConfigError, match="no group"):
         worst_group({})

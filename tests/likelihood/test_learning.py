@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from itertools import cycle, islice
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from scipy import stats
 
 from hidden_context import heads
-from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
+from hidden_context.likelihood import HABITS, Labels, LikelihoodOptions, make_likelihood
 from likelihood.making import comparisons, interleave, minimise, moved, pairs, ratings
 
 FACTOR = heads.make("factor")
@@ -43,6 +44,13 @@ KINDS = {
     "grades": lambda: everything(ratings="ordinal", grades=GRADES),
     "grades of an ensemble": lambda: everything(ENSEMBLE, ratings="ordinal", grades=GRADES),
     "nobody known": lambda: everything(inference=None),
+    "habits": lambda: everything(habits=HABITS),
+}
+FAR_OUT = KINDS | {
+    f"grades of {kind}": partial(
+        everything, heads.make(kind), inference=None, ratings="ordinal", grades=GRADES
+    )
+    for kind in ("base", "mean_and_variance", "mixture", "categorical", "quantile")
 }
 
 
@@ -75,12 +83,12 @@ def test_gradients_by_outputs_and_all_that_is_learned(make):
 
 
 @pytest.mark.parametrize("size", [100.0, 1e4])
-@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
+@pytest.mark.parametrize("make", FAR_OUT.values(), ids=FAR_OUT)
 def test_losses_and_gradients_stay_finite_far_out(make, size):
     likelihood = make()
-    members = max(likelihood.head.num_members, 1)
     for signs in ((1, 1, -1), (-1, 1, -1), (1, -1, 1), (-1, -1, -1)):
-        one = (size * torch.tensor(signs * members)).expand(5, -1)
+        signs = list(islice(cycle(signs), likelihood.head.num_outputs))
+        one = (size * torch.tensor(signs)).expand(5, -1)
         turn = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0]).unsqueeze(-1)
         raw = (one * turn).requires_grad_()
         likelihood.zero_grad()

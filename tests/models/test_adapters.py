@@ -158,7 +158,7 @@ def test_surplus_weights_of_an_adapter_are_named(adapter, extra):
     edit_weights(weights, **{f"{PEFT}.lm_head.weight": torch.ones(420, 32)})
     assert same(folder, raw)
     edit_weights(weights, **{key: torch.ones(1, 32)})
-    assert f"only one of them has the weight {key}" in refusal(load, folder)
+    assert f"only one of the two has the weight {key}" in refusal(load, folder)
 
 
 def test_members_bring_no_weights_of_the_backbone_they_share(saved, backbones, tmp_path):
@@ -168,7 +168,7 @@ def test_members_bring_no_weights_of_the_backbone_they_share(saved, backbones, t
         folder = Path(shutil.copytree(saved("ensemble"), tmp_path / member))
         brought = {f"{PEFT}.{key}": 2 * embeddings[key]}
         edit_weights(folder / member / "adapter_model.safetensors", **brought)
-        assert f"holds the weight {PEFT}.{key} of the backbone" in refusal(load, folder)
+        assert f"contains the weight {PEFT}.{key} of the backbone" in refusal(load, folder)
 
 
 def members(folder, count=3, **options):
@@ -265,7 +265,7 @@ def test_a_members_folder_replaced_is_another_member_that_is_known(copied, backb
 @pytest.mark.parametrize(
     ("number", "kind", "head", "words"),
     [
-        (1, "llama", heads.make("base"), "has a head of 1 outputs, but the mean_and"),
+        (1, "llama", heads.make("base"), "has a head with num_outputs 1, but the mean_and"),
         (2, "gpt2", NORMAL, "does not fit the backbone"),
         (0, "gpt2", NORMAL, "does not fit the backbone"),
     ],
@@ -275,7 +275,7 @@ def test_members_that_do_not_fit_are_refused(backbones, copied, number, kind, he
     sequence_model(backbones(kind), head).save_pretrained(folder / f"member_{number}")
     assert words in refusal(load, folder, base_model=backbones("llama"))
     if kind == "gpt2":
-        with pytest.raises(CheckpointError, match=r"name several backbones .*but share one"):
+        with pytest.raises(CheckpointError, match=r"different backbones .*an ensemble has one"):
             load(folder)
 
 

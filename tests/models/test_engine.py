@@ -40,7 +40,7 @@ def test_auto_says_once_why_it_takes_another_way():
         found = [choice.choose(TEXTS), choice.choose(TEXTS), choice.choose(TEXTS, ways=("tree",))]
     assert found == ["cache", "cache", "padded"]
     assert [str(warning.message) for warning in caught] == [
-        "shared prompts are not run in the fastest way (cache: not tree, because its attention "
+        "shared prompts do not run with the fastest engine (cache: not tree, because its attention "
         f"cannot be replaced; {AGREES})."
     ]
     assert choice.engine == Engine("padded", "not tree, because its attention cannot be replaced")
@@ -59,10 +59,10 @@ def test_each_way_is_tried_once():
 @pytest.mark.parametrize("way", ["tree", "cache", "padded"])
 def test_a_way_that_is_asked_for(way):
     agrees = "" if way == "padded" else ", and agrees with the padded way"
-    engine = Engine(way, f"it was asked for{agrees}")
+    engine = Engine(way, f"it was requested{agrees}")
     assert choose(tiny_classifier("gpt2"), wanted=way) == (engine, [])
     if way != "padded":
-        message = f"--engine {way} does not fit this model: Bert.* reads texts as a whole"
+        message = f"--engine {way} does not work with this model: Bert.* reads texts as a whole"
         with pytest.raises(ConfigError, match=message):
             choose(tiny_classifier("bert"), wanted=way)
 
@@ -131,7 +131,7 @@ def test_attention_that_is_silently_wrong_is_caught(wrong, kind, change, texts):
     engine, said = choose(model, texts)
     assert engine.name == "cache"
     assert re.search(r"not tree, because hidden states differ by .* \(relative\) from the", said[0])
-    with pytest.raises(ConfigError, match="--engine tree does not fit this model: hidden states"):
+    with pytest.raises(ConfigError, match=r"--engine tree does not work .*: hidden states"):
         choose(model, texts, wanted="tree")
 
 
@@ -204,7 +204,7 @@ def test_memory_that_runs_out_is_no_verdict(monkeypatch):
     assert choose(model, texts) == (Engine("tree", AGREES), [])
     assert sizes == [2048, 1024, 512, 256]
     limit = 0
-    reason = "not tree or cache, because there is no memory to try it"
+    reason = "not tree or cache, because trying it runs out of memory"
     assert choose(model, texts)[0] == Engine("padded", reason)
 
 

@@ -109,15 +109,15 @@ TURNS = "\n\nHuman: Tea?\n\nAssistant:"
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([[f"{TURNS} a", TURNS]] * 2 + [[f"{TURNS} a", f"{TURNS} b"]], "in 2 one is empty"),
-        ([[f"\n\nHuman: {n}{TURNS} a" for n in (1, 2)]] * 2 + [[f"{TURNS} a"]], "in 2 all are the"),
-        ([[TURNS], [f"{TURNS} a"], [TURNS]], "in 2 one is empty"),
+        ([[f"{TURNS} a", TURNS]] * 2 + [[f"{TURNS} a", f"{TURNS} b"]], "2 with an empty"),
+        ([[f"\n\nHuman: {n}{TURNS} a" for n in (1, 2)]] * 2 + [[f"{TURNS} a"]], "2 with equal"),
+        ([[TURNS], [f"{TURNS} a"], [TURNS]], "2 with an empty"),
     ],
 )
 @pytest.mark.parametrize("embed", ["apart", "response"])
 def test_responses_that_cannot_be_told_apart_stop_the_run(gpt2, rows, text, embed):
     featurizer = Featurizer(gpt2, FeaturizerOptions(embed=embed))
-    with pytest.raises(DataError, match=f"a.jsonl: a frozen backbone cannot .* {text}"):
+    with pytest.raises(DataError, match=f"a.jsonl: a frozen backbone cannot .*{text}"):
         featurizer.check(rows, "a.jsonl")
     featurizer.check([*rows, [f"{TURNS} a", f"{TURNS} b"]])
     # the same text twice is nothing to tell apart
@@ -127,7 +127,7 @@ def test_responses_that_cannot_be_told_apart_stop_the_run(gpt2, rows, text, embe
 
 def test_responses_of_the_same_tokens_stop_the_run_too(gpt2):
     rows = [[f"{TURNS} {word} {'so ' * 90}" for word in ("yes", "no")]] * 3
-    with pytest.raises(DataError, match="in 3 all are the same"):
+    with pytest.raises(DataError, match="3 with equal responses"):
         Featurizer(gpt2, FeaturizerOptions(max_length=20)).check(rows)
     Featurizer(gpt2).check(rows)
 
@@ -206,7 +206,7 @@ def test_options_that_cannot_be(name, value):
 
 @pytest.mark.parametrize("layer", [3, -4])
 def test_what_cannot_be_embedded_is_named(gpt2, tmp_path, layer):
-    with pytest.raises(ConfigError, match=f"layer {layer} was asked for, but .* has 2 layers"):
+    with pytest.raises(ConfigError, match=f"layer {layer} was requested, .* from -3 to 2"):
         Featurizer(gpt2, FeaturizerOptions(layer=layer)).features(TEXTS[:1])
     with pytest.raises(DataError, match="the text '' cannot be embedded: it has no tokens"):
         Featurizer(gpt2, TOGETHER).features(["fine", ""])
@@ -248,7 +248,6 @@ def test_broken_caches_are_storage_errors(tmp_path):
         cache.write({b"new": np.float32([1]), sqlite3: np.float32([2])})  # no possible key
     assert list(cache.read([b"old", b"new"])) == [b"old"]  # a failed write keeps nothing
     cache.path.write_bytes(b"not a database at all" * 99)
-    with pytest.raises(StorageError, match="the feature cache failed"):
-        cache.read([b"1"])
-    with pytest.raises(StorageError, match="cannot be opened"):
-        FeatureCache(cache.path).read([b"1"])
+    for broken in (cache, FeatureCache(cache.path)):
+        with pytest.raises(StorageError, match="cannot be read or written"):
+            broken.read([b"1"])

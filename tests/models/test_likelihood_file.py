@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from hidden_context import heads
 from hidden_context.errors import CheckpointError
 from hidden_context.likelihood import CovariateCoding, LikelihoodOptions, make_likelihood
+from hidden_context.likelihood.single import members_of
 from hidden_context.models.checkpoint import likelihood_file
 from hidden_context.models.network.weights import shapes_in
 from support.models import damage, edit_json
@@ -155,7 +156,7 @@ def test_the_first_format_is_read(tmp_path, head, full):
     assert likelihood.head == head
     little = LikelihoodOptions(rating_weight=2.0)
     assert likelihood.options == (dataclasses.replace(FULL, styles=False) if full else little)
-    members = likelihood_file.members_of(likelihood)
+    members = members_of(likelihood)
     assert len(members) == count
     for number, member in enumerate(members):
         assert torch.equal(member.ratings.log_noise, state["log_rating_noise"][number])
@@ -213,7 +214,7 @@ UNFIT = "do not fit its head .*; the checkpoint is damaged"
         ),
         (FILE, "{", "likelihood.json.* The checkpoint is damaged"),
         (FILE, "[1]", "likelihood.json: a JSON object is needed"),
-        (FILE, ["format"], "likelihood.json has format None, this package reads 2"),
+        (FILE, ["format"], "likelihood.json has format None, but this version reads 2"),
         (FILE, {"format": 3}, "likelihood.json has .* reads 2; upgrade hidden-context"),
     ],
 )

@@ -311,5 +311,5 @@ def test_another_vocabulary_is_refused_with_both_sizes(copies):
     tokenizer.save_pretrained(str(kit.folder))
     model = loaded(kit)
     assert model.raw_outputs(["Rain?", "Rain and snow?"]).isfinite().all()
-    with pytest.raises(HiddenContextError, match=rf"token {rows}.*{rows} tokens"):
+    with pytest.raises(HiddenContextError, match=rf"token id {rows}.*{rows} tokens"):
         model.raw_outputs(["A cup of tea?"])

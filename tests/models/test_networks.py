@@ -135,7 +135,7 @@ def test_final_linear_is_found_whatever_its_name(kind, name):
     found, layer = modules.final_linear(model)
     assert (found, layer.out_features) == (name, 3)
     model.config.num_labels = 7
-    with pytest.raises(CheckpointError, match="no linear layer with 7 outputs"):
+    with pytest.raises(CheckpointError, match="no linear layer with num_outputs 7"):
         modules.final_linear(model)
 
 

@@ -135,8 +135,8 @@ def test_devices(monkeypatch, count):
     for there in ("cuda", "cuda:0", "cuda:1")[: count + 1 if count else 0]:
         assert precision.resolve_device(there) == torch.device(there)
     for missing in ("cuda:2", "mps") if count else ("cuda", "cuda:0", "mps"):
-        kind = missing.partition(":")[0]
-        with pytest.raises(ConfigError, match=f"has {0 if kind == 'mps' else count} {kind} dev"):
+        has = 0 if missing == "mps" else count
+        with pytest.raises(ConfigError, match=f"number of {missing[:4]}.* devices .* {has};"):
             precision.resolve_device(missing)
     with pytest.raises(ConfigError, match="not known"):
         precision.resolve_device("abacus")
@@ -226,19 +226,6 @@ def test_threads_are_set_for_the_block_only():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "chosen"),
-    [
-        ({8: 1.0, 4: 1.9, 1: 7.0}, 8),
-        ({8: 1.29, 4: 1.0, 1: 3.0}, 8),  # within the margin
-        ({8: 1.31, 4: 1.0, 1: 3.0}, 4),
-        ({8: 9.0, 4: 2.0, 1: 2.0}, 1),  # of equals the fewer
-    ],
-)
-def test_the_most_are_taken_unless_fewer_are_clearly_faster(seconds, chosen):
-    assert threads.choose(seconds) == chosen
-
-
-@pytest.mark.parametrize(
     ("files", "expected"),
     [
         ({}, 6),
@@ -286,7 +273,9 @@ def settle(monkeypatch):
     [
         # left open it is what is measured
         (None, 2, {8: 9.0, 2: 1.0, 1: 1.5}, None, 2, [(8, 2, 1)]),
-        (None, 8, {8: 1.0, 4: 2.0, 1: 8.0}, None, 8, [(8, 4, 1)]),
+        (None, 8, {8: 1.29, 4: 1.0, 1: 3.0}, None, 8, [(8, 4, 1)]),  # within the margin
+        (None, 8, {8: 1.31, 4: 1.0, 1: 3.0}, None, 4, [(8, 4, 1)]),
+        (None, 8, {8: 9.0, 4: 2.0, 1: 2.0}, None, 1, [(8, 4, 1)]),  # of equals the fewer
         (None, 64, {8: 1.0, 4: 2.0, 1: 8.0}, None, 8, [(8, 4, 1)]),
         (None, 1, {8: 9.0, 1: 1.0}, None, 1, [(8, 1)]),
         # an environment that says no number says nothing
@@ -312,8 +301,8 @@ def test_more_than_the_machine_has_are_obeyed_with_a_warning_where_they_are_slow
     with pytest.warns(HiddenContextWarning) as caught:
         assert settle(wanted, 2, {8: 9e-3, 2: 2e-3, 1: 3e-3}, environment)[0] == 8
     assert [str(each.message) for each in caught] == [
-        f"{name} 8, but 2 threads are 4.5 times as fast on this machine, which has 2 to give "
-        "(measured: a layer's products, 8: 9 ms, 2: 2 ms, 1: 3 ms); take --threads 2."
+        f"{name} 8, but 2 threads are 4.5 times as fast on this machine, where this process may "
+        "use 2 (measured: a layer's products, 8: 9 ms, 2: 2 ms, 1: 3 ms); use --threads 2."
     ]
 
 

@@ -12,7 +12,6 @@ from hidden_context.data.storage.files import read_json
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning, StorageError
 from hidden_context.models.checkpoint.contents import FROZEN_CONFIG, PROBE_WEIGHTS
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
-from hidden_context.models.featurizer import Featurizer
 from hidden_context.models.frozen import Probe, ProbeOptions
 from support.builders import CHAT_TEMPLATE, sample_texts
 from support.models import NORMAL, SCALE, edit_json, edit_weights, load, refusal
@@ -79,8 +78,8 @@ def test_an_interrupted_save_leaves_the_old_folder_whole(saved, tmp_path, monkey
 def test_heads_are_checked_against_the_checkpoint(saved, kind):
     name = "ensemble" if kind == "ensemble" else "mean_and_variance"
     message = refusal(load, saved(kind), "base")
-    assert f"was trained with a {name} head of " in message
-    assert "but a base head of 1 outputs was asked for" in message
+    assert f" is {name} (num_outputs " in message
+    assert "but base (num_outputs 1) was requested" in message
     # a type's name alone leaves the options to the checkpoint
     assert load(saved(kind), name).head == load(saved(kind)).head
     if kind != "ensemble":
@@ -91,7 +90,7 @@ def test_heads_are_checked_against_the_checkpoint(saved, kind):
 def test_texts_that_are_too_long_or_empty(saved, kind):
     model = load(saved(kind), max_length=20)
     assert (model.max_length, load(saved(kind)).max_length) == (20, 100)
-    with pytest.warns(HiddenContextWarning, match="1 of 1 texts are longer than 20 tokens"):
+    with pytest.warns(HiddenContextWarning, match="longer than 20 tokens: 1 of 1;"):
         cut = model.raw_outputs([LONG])
     outputs = model.try_raw_outputs(["Tea?", "", LONG, "Rain"], over_length="drop")
     assert outputs.raw.isnan().all(1).tolist() == [False, True, True, False]
@@ -100,7 +99,7 @@ def test_texts_that_are_too_long_or_empty(saved, kind):
     assert outputs.reasons[2].endswith("more than 20")
     with pytest.raises(DataError, match=f"text 1 cannot be scored: {outputs.reasons[1]}"):
         model.raw_outputs(["fine", ""])
-    with pytest.raises(ConfigError, match="a list of texts is needed"):
+    with pytest.raises(ConfigError, match="texts must be a list"):
         model.score("one text")
     assert model.raw_outputs([]).shape == (0, cut.shape[1])
     if kind != "frozen":  # it pools each turn by itself
@@ -114,9 +113,9 @@ def test_rewards_do_not_depend_on_batch_or_way(saved, tmp_path, monkeypatch, kin
         model.score(TEXTS, engine="trees")
     if kind == "frozen":
         for way in ("tree", "cache"):
-            with pytest.raises(ConfigError, match=f"--engine {way} does not fit this model"):
+            with pytest.raises(ConfigError, match=f"--engine {way} does not work with this model"):
                 model.score(["tea"], engine=way)
-        with pytest.raises(ConfigError, match="--compile does not fit"):
+        with pytest.raises(ConfigError, match="--compile does not work"):
             model.compile()
     expected = model.raw_outputs(TEXTS, engine="padded")
     for options in (
@@ -203,13 +202,13 @@ def test_features_that_count_several_times_or_are_constant():
 
 @pytest.mark.parametrize("options", [{"hidden": -1}, {"members": 0}, {"dropout": 1.0}])
 def test_impossible_probes(options):
-    with pytest.raises(ConfigError, match="cannot be built"):
+    with pytest.raises(ConfigError, match="options cannot work"):
         ProbeOptions(**options)
-    with pytest.raises(ConfigError, match="a probe of 3 members cannot have an ensemble head of 2"):
+    with pytest.raises(ConfigError, match="the probe has 3 members, but the ensemble head has 2"):
         Probe(5, heads.EnsembleHead(NORMAL, 2), ProbeOptions(members=3))
 
 
-def test_features_are_those_of_the_backbone_and_are_cached(saved, monkeypatch):
+def test_features_are_those_of_the_backbone(saved):
     model = load(saved("frozen"))
     texts = [*TEXTS[:3], " "]
     outputs = model.try_raw_outputs(texts, with_features=True)
@@ -220,9 +219,6 @@ def test_features_are_those_of_the_backbone_and_are_cached(saved, monkeypatch):
     assert model.probe(outputs.features[:3, 0]).equal(outputs.raw[:3])
     assert model.try_raw_outputs(texts).features is None
     assert len(model.readout()) == 2 * 64 + 3 * 2 * 8
-    never = Mock(side_effect=AssertionError("the backbone ran"))
-    monkeypatch.setattr(Featurizer, "_forward", never)
-    assert load(saved("frozen")).raw_outputs(texts[:3]).equal(outputs.raw[:3])
 
 
 def test_another_backbone_but_no_other_tokenizer_can_be_named(saved, copied, backbones):
@@ -231,7 +227,7 @@ def test_another_backbone_but_no_other_tokenizer_can_be_named(saved, copied, bac
     assert (other.raw_outputs(TEXTS) - raw).abs().max() > 1e-4
     assert load(saved("frozen"), max_length=9999).max_length == 100
     message = refusal(load, saved("frozen"), tokenizer_name="other", error=ConfigError)
-    assert "keeps the tokenizer" in message
+    assert "leave tokenizer_name out" in message
     edit_json((folder := copied("frozen")) / FROZEN_CONFIG, trust_remote_code=True)
     assert load(folder, trust_remote_code=True).head == NORMAL
 

@@ -154,13 +154,6 @@ def test_memory_that_runs_out(models, way, caplog):
         assert torch.allclose(each, expected, atol=1e-5)
 
 
-def test_the_budget_is_half_of_what_was_tried(models):
-    texts = [[3 + number] * 10 for number in range(16)]
-    with memory_of(models["gpt2"], 90) as memory:
-        Runner(models["gpt2"], 0).raw_outputs(texts, 2, engine="padded", tokens_per_batch=160)
-    assert memory.passes == [80, 80]
-
-
 @pytest.mark.parametrize("way", ["tree", "cache"])
 @pytest.mark.parametrize("tokens", [1, 50, 1000])
 def test_texts_that_share_a_prompt_are_parted_where_memory_asks_for_it(models, way, tokens):
@@ -183,9 +176,7 @@ def test_a_text_too_large_for_memory_is_said(models, way):
     runner.choice.choose(TEXTS, way)
     with memory_of(model, 20), pytest.raises(HiddenContextError) as caught:
         runner.raw_outputs(TEXTS, 2, engine=way)
-    found = re.match(
-        r"there is no memory for one text of (\d+) tokens\..*--max_length", str(caught.value)
-    )
+    found = re.match(r"one text of (\d+) tokens does not fit .*--max_length", str(caught.value))
     assert 20 < int(found[1]) <= max(map(len, TEXTS))
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
     assert model.config._attn_implementation in ("sdpa", "eager")

@@ -22,7 +22,7 @@ TREE = (
 )
 UNREPLACED = ("bloom", "falcon", "gpt_neo", "gptj", "mpt")
 CACHE = dict.fromkeys(UNREPLACED, "its attention cannot be replaced") | {
-    "stablelm": "StableLmAttention attends in a way of its own"
+    "stablelm": "StableLmAttention computes attention in an unsupported way"
 }
 PADDED = {
     "qwen3_next": "not tree, because 1 of its 2 layers let their attention be replaced",
@@ -94,7 +94,7 @@ def test_the_way_that_auto_takes_is_right_and_has_its_reason(name):
                 members = [member for tree in trees for member in tree.members]
                 assert close(run_trees(model_of(name), trees=trees), expected[members])
     else:
-        with pytest.warns(UserWarning, match="not run in the fastest way"):
+        with pytest.warns(UserWarning, match="do not run with the fastest engine"):
             found = runner.raw_outputs(SEQUENCES, 2)
         assert runner.choice.engine.name == ("cache" if name in CACHE else "padded")
         assert (CACHE | PADDED)[name] in runner.choice.engine.reason

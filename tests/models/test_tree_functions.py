@@ -24,6 +24,7 @@ def mask_by(rule, layout=LAYOUT, **options):
         return attention.tree_mask(mask_function=rule, **arguments)
 
 
+window = masks.sliding_window_causal_mask_function
 CHUNKS = masks.chunked_causal_mask_function(8, torch.tensor([0]))
 
 
@@ -31,11 +32,8 @@ CHUNKS = masks.chunked_causal_mask_function(8, torch.tensor([0]))
     ("rule", "visible"),
     [
         (masks.causal_mask_function, None),
-        (masks.sliding_window_causal_mask_function(LAYOUT.longest), None),  # plainly causal
-        (
-            masks.sliding_window_causal_mask_function(5),
-            lambda row, column: row - column < 5,
-        ),
+        (window(LAYOUT.longest), None),  # plainly causal
+        (window(5), lambda row, column: row - column < 5),
         (CHUNKS, lambda row, column: row // 8 == column // 8),
     ],
 )
@@ -52,16 +50,16 @@ def test_masks_by_the_models_rule(rule, visible):
 @pytest.mark.parametrize(
     ("rule", "options", "words"),
     [
-        (masks.bidirectional_mask_function, {}, "its tokens attend to later ones"),
-        (masks.causal_mask_function, {"attention_mask": None}, "a way of its own"),
-        (masks.causal_mask_function, {"use_vmap": True}, "a way of its own"),
+        (masks.bidirectional_mask_function, {}, "its tokens attend to later tokens"),
+        (masks.causal_mask_function, {"attention_mask": None}, "an unsupported way"),
+        (masks.causal_mask_function, {"use_vmap": True}, "an unsupported way"),
     ],
 )
 def test_masks_that_are_refused(rule, options, words):
     with pytest.raises(attention.TreeUnsupportedError, match=words):
         mask_by(rule, **options)
     outside_of_any_layout = {"mask_function": rule, "attention_mask": torch.ones(1, 3)}
-    with pytest.raises(attention.TreeUnsupportedError, match="a way of its own"):
+    with pytest.raises(attention.TreeUnsupportedError, match="an unsupported way"):
         attention.tree_mask(**outside_of_any_layout)
 
 
@@ -116,7 +114,7 @@ def test_attention_by_hand(options, kept):
     expected = by_hand(layout, query, key, value, **options)
     names = {"scaling": "scaling", "softcap": "softcap", "sinks": "s_aux"}
     passed = {names[name]: value for name, value in options.items() if name in names}
-    rule = masks.sliding_window_causal_mask_function(options.get("window", layout.longest))
+    rule = window(options.get("window", layout.longest))
     layers = [Layer(), Layer()]
     for layer in layers:
         mask = mask_by(rule, layout)
@@ -134,7 +132,7 @@ REFUSED = [{"tree": None}, {"position_bias": torch.zeros(1)}, {"is_causal": Fals
 def test_attention_that_is_refused(options, rows):
     layout, *states = row_of_states()
     states = [state.expand(rows, -1, -1, -1) for state in states]
-    with pytest.raises(attention.TreeUnsupportedError, match="Layer attends in a way of its own"):
+    with pytest.raises(attention.TreeUnsupportedError, match="Layer computes attention in an uns"):
         attention.tree_attention(Layer(), *states, None, **({"tree": layout} | options))
     assert layout.seen == set()
 
@@ -192,7 +190,7 @@ def test_variable_length_attention_is_for_gpus_and_plain_layers_only(monkeypatch
 
     monkeypatch.setattr(attention, "_has_variable_length", lambda query: True)
     monkeypatch.setattr(attention, "_variable_length", asked := Mock())
-    mask = mask_by(masks.sliding_window_causal_mask_function(2), layout)
+    mask = mask_by(window(2), layout)
     for options in ({"softcap": 1.0}, {"s_aux": torch.zeros(2)}, {"dropout": 0.5}):
         attention.tree_attention(Layer(), query, key, value, None, layout, **options)
     attention.tree_attention(Layer(), query, key, value, mask, layout)

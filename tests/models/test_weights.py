@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -30,10 +31,7 @@ def build(name, **options):
     return build_model(str(name), BASE, **options)
 
 
-def build_whole(name):
-    return build(name, tuning="full")
-
-
+build_whole = partial(build, tuning="full")
 EVERY = (load, build, build_whole, load_backbone)
 
 
@@ -93,14 +91,14 @@ def test_value_heads_of_other_trainers_score(backbones, changed, name, prefix):
     [
         (
             *("score", ["v_head.summary.0.weight", "v_head.summary.2.weight"], (4, 32)),
-            "holds 2 weights (v_head.summary.0.weight, v_head.summary.2.weight) that "
-            "LlamaForSequenceClassification has no place for and lacks the weight score.weight",
+            "has 2 weights (v_head.summary.0.weight, v_head.summary.2.weight) that "
+            "LlamaForSequenceClassification does not use and lacks the weight score.weight",
         ),
         ("score", ["regression_layer.weight"], (1, 32), "the weight regression_layer.weight"),
-        ("none", ["value_head.weight"], (1, 32), "holds the weight value_head.weight"),
-        ("score", ["v_head.weight"], (3, 32), "does not have 1 outputs, but 3"),
-        ("none", ["module.score.weight"], (1, 32), "the weight score.weight under several names"),
-        ("none", ["norm.weight"], (32,), "holds the weight norm.weight under several names"),
+        ("none", ["value_head.weight"], (1, 32), "has the weight value_head.weight"),
+        ("score", ["v_head.weight"], (3, 32), "has num_outputs 3, not 1"),
+        ("none", ["module.score.weight"], (1, 32), "the weight score.weight under different names"),
+        ("none", ["norm.weight"], (32,), "copies of the weight norm.weight under different"),
     ],
 )
 def test_heads_and_names_that_cannot_be_placed_are_named(changed, drop, names, shape, words):
@@ -153,12 +151,12 @@ def test_harmless_leftovers_change_nothing(backbones, changed, kind, left):
 )
 def test_surplus_weights_that_matter_are_named(changed, kind, extra):
     folder = changed(kind, extra={extra: torch.ones(2, 2)}, num_labels=1)
-    assert f"holds the weight {extra} that" in refusal(load, folder)
+    assert f"has the weight {extra} that" in refusal(load, folder)
     for call in (build_whole, load_backbone):
         if extra.startswith("projector"):
             call(folder)
         else:
-            assert f"holds the weight {extra} that" in refusal(call, folder)
+            assert f"has the weight {extra} that" in refusal(call, folder)
 
 
 @pytest.mark.parametrize(
@@ -235,5 +233,5 @@ def test_all_linear_adapts_the_whole_backbone_and_not_the_head(backbones, kind, 
         and name.startswith(f"{plain.base_model_prefix}.")
         and "pooler" not in name
     }
-    with pytest.raises(ValueError, match="leave out the other layers"):
+    with pytest.raises(ValueError, match="leave out the other names"):
         build(backbones(kind), lora=LoraOptions(target_modules=["all-linear", "q"]))

@@ -54,15 +54,13 @@ def test_every_model_is_trained_evaluated_and_on_disk(result):
     for record in result.records:
         rows = scores(record)
         assert len(rows) == 80
-        model = RewardModel.from_pretrained(record.path)
-        raw = model.raw_outputs([rows[0]["chosen"]])[0]
+        raw = RewardModel.from_pretrained(record.path).raw_outputs([rows[0]["chosen"]])[0]
         assert rows[0]["reward_output_chosen"] == pytest.approx(raw.tolist(), abs=1e-5)
 
 
 @pytest.mark.slow
 def test_records_agree_with_the_scores_on_disk(result):
-    records = {(r.reward_model_type, r.train_set): r for r in result.records}
-    record = records["categorical", "both"]
+    record = {(r.reward_model_type, r.train_set): r for r in result.records}["categorical", "both"]
     rows = scores(record)
     head = heads.make("categorical")
     chosen, rejected = (

@@ -1,10 +1,14 @@
-"""The paper's own files: its rows as they are, and its evaluations give its numbers."""
+"""The paper's own files: its rows, the numbers of its evaluations, and its adapters."""
 
 import json
 from collections import Counter
 
 import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2Model
 
+from hidden_context import heads
 from hidden_context.analysis.config import SummarizeConfig
 from hidden_context.data.dialogue import join, last_turns, shared_prompt
 from hidden_context.data.importers import read_row
@@ -14,8 +18,10 @@ from hidden_context.data.splits.division import first_question
 from hidden_context.data.splits.held_out import load_evaluation, load_splits
 from hidden_context.data.storage.download import blob_id, files_of
 from hidden_context.errors import MissingFileError
+from hidden_context.models import RewardModel
 from hidden_context.paper import workflow as summarize
 from hidden_context.paper.summary import PUBLISHED
+from support.builders import sample_texts, tiny_tokenizer
 
 pytestmark = pytest.mark.real_data
 
@@ -43,8 +49,7 @@ def test_prompt_is_inside_once_and_columns_are_untouched(real_data):
         assert read_row(original).prompt_key == example.prompt_key
         assert example.prompt == row["prompt"]
         # The prompt found without the column is the same one, up to the announced answer.
-        implicit = shared_prompt(row["chosen"], row["rejected"])
-        assert implicit == row["prompt"] + "\n\nAssistant:"
+        assert shared_prompt(row["chosen"], row["rejected"]) == f"{row['prompt']}\n\nAssistant:"
         responses = row["responses"]
         joined += join(row["prompt"], responses[row["label"]]) == row["chosen"]
         response = responses[row["label"]].strip()
@@ -154,3 +159,35 @@ def test_a_categorical_file_of_the_same_form(real_data, tmp_path):
     for train_set, count in (("helpful", 111), ("harmless", 3), ("both", 57)):
         jailbreak = numbers.cell("categorical", train_set).jailbreak
         assert [found.count for found, _ in jailbreak.shares] == [count, count]
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    """A plain GPT-2 small: the adapters are what is published, its weights do not matter here."""
+    folder = tmp_path_factory.mktemp("gpt2")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2Model(GPT2Config()).save_pretrained(folder)
+    tiny_tokenizer(max_length=1024).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "given"),
+    [("base", "base"), ("base", None), ("mean_and_variance", "mean_and_variance")],
+)
+def test_outputs_of_the_adapters_equal_pefts_own(gpt2, real_data, head, given):
+    folder, texts = real_data / "reward_models/hh_rlhf/both", sample_texts(4)
+    adapter = min(folder.glob(f"{head}_gpt2*_peft_last_checkpoint"))
+    model = RewardModel.from_pretrained(
+        adapter, head=given, base_model=gpt2, dtype="float32", device="cpu"
+    )
+    assert model.head == heads.make(head)
+    labels, tokenizer = model.head.num_outputs, tiny_tokenizer(max_length=1024)
+    stock = AutoModelForSequenceClassification.from_pretrained(gpt2, num_labels=labels)
+    module = PeftModel.from_pretrained(stock, str(adapter)).eval()
+    with torch.no_grad():
+        expected = [module(**tokenizer(text, return_tensors="pt")).logits for text in texts]
+    assert torch.cat(expected).std(0).min() > 1e-4
+    assert torch.allclose(model.raw_outputs(texts), torch.cat(expected), atol=1e-6, rtol=1e-6)

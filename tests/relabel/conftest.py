@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
 from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from hidden_context.relabel import RelabelConfig, run
-from relabel.fake_endpoint import BASE, Asked, FakeEndpoint, Response
+from relabel.fake_endpoint import BASE, FakeEndpoint, better, says
 
 
 @pytest.fixture(autouse=True)
@@ -21,19 +19,23 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[Asked], Response]], FakeEndpoint]]:
+def serve():
     """Start endpoints that are closed when the test ends."""
     with ExitStack() as stack:
         yield lambda respond: stack.enter_context(FakeEndpoint(respond))
 
 
 @pytest.fixture
-def relabel() -> Callable[..., Any]:
+def endpoint(serve):
+    """An endpoint that is always right."""
+    return serve(lambda asked: says(better(asked)))
+
+
+@pytest.fixture
+def relabel():
     """Relabel rows at an endpoint; return the result and the rows written."""
 
-    def relabelled(
-        rows: list[dict[str, Any]], endpoint: FakeEndpoint, confirm: Any = None, **options: Any
-    ) -> tuple[Any, list[dict[str, Any]]]:
+    def relabelled(rows, endpoint, confirm=None, **options):
         write_jsonl("in.jsonl", rows)
         usual = {"base_url": endpoint.url, "retry_wait": 0.01, "yes": True, "disable_tqdm": True}
         result = run(RelabelConfig(**BASE | usual | options), confirm)

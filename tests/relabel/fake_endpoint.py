@@ -9,13 +9,10 @@ import re
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-
-_SECTION = r"<{0}>\n(.*?)\n</{0}>"
 
 
 @dataclass(frozen=True)
@@ -27,12 +24,14 @@ class Asked:
         attempt: How often these words had been asked before.
         body: The whole request.
         headers: Its headers, lower case.
+        time: When it arrived, in seconds.
     """
 
     text: str
-    attempt: int
-    body: Mapping[str, Any]
-    headers: Mapping[str, str]
+    attempt: int = 0
+    body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    time: float = field(default_factory=time.monotonic)
 
     @property
     def digest(self) -> str:
@@ -46,9 +45,9 @@ class Asked:
 
     def reply(self, letter: str) -> str:
         """The response shown as A or B."""
-        found = re.search(_SECTION.format(f"reply_{letter.lower()}"), self.text, re.S)
+        found = re.search(rf"<(reply_{letter.lower()})>\n(.*?)\n</\1>", self.text, re.S)
         assert found is not None, self.text
-        return found[1]
+        return found[2]
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,10 @@ class Response:
 
 
 def says(
-    text: str | None,
+    text: str,
     *,
     top: Mapping[str, float] | None = None,
     finish: str = "stop",
-    refusal: str | None = None,
     usage: tuple[int, int] | None = (100, 1),
     delay: float = 0.0,
 ) -> Response:
@@ -83,19 +81,17 @@ def says(
         text: What the model wrote.
         top: Probabilities of its first token, the likeliest first; None gives none back.
         finish: Why it ended.
-        refusal: The field of that name.
         usage: Tokens of question and reply; None for no count.
         delay: Seconds before it goes.
     """
-    choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-    choice["message"] = {"role": "assistant", "content": text, "refusal": refusal}
+    message = {"role": "assistant", "content": text, "refusal": None}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
     if top is not None:
         listed = [{"token": token, "logprob": math.log(p)} for token, p in top.items()]
         choice["logprobs"] = {"content": [{**listed[0], "top_logprobs": listed}]}
     body: dict[str, Any] = {"id": "x", "object": "chat.completion", "choices": [choice]}
     if usage is not None:
-        names = ("prompt_tokens", "completion_tokens")
-        body["usage"] = dict(zip(names, usage, strict=True))
+        body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
     return Response(body, delay=delay)
 
 
@@ -112,12 +108,10 @@ class FakeEndpoint(ThreadingHTTPServer):
     """Serves on a thread of its own until it is closed.
 
     Attributes:
-        asked: Digests of the questions, in the order in which they arrived.
-        answered: Digests of those whose reply was sent to its end.
+        requests: The requests, in the order in which they arrived.
+        answered: Digests of the questions whose reply was sent to its end.
         under_way: Requests under way.
         most: Most of them at one time.
-        times: When each arrived, in seconds.
-        bodies: The requests.
     """
 
     daemon_threads, block_on_close, request_queue_size = True, False, 64
@@ -125,19 +119,20 @@ class FakeEndpoint(ThreadingHTTPServer):
     def __init__(self, respond: Callable[[Asked], Response]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.respond, self.lock = respond, threading.Lock()
-        self.asked: list[str] = []
+        self.requests: list[Asked] = []
         self.answered: list[str] = []
-        self.times: list[float] = []
-        self.bodies: list[Mapping[str, Any]] = []
-        self.headers: list[Mapping[str, str]] = []
         self.errors: list[BaseException | None] = []
         self.most = self.under_way = 0
-        self._seen: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
         """The address to give as ``--base_url``."""
         return f"http://127.0.0.1:{self.server_port}/v1"
+
+    @property
+    def asked(self) -> list[str]:
+        """Digests of the questions, in the order in which they arrived."""
+        return [one.digest for one in self.requests]
 
     def __enter__(self) -> FakeEndpoint:
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -153,24 +148,6 @@ class FakeEndpoint(ThreadingHTTPServer):
         if not isinstance(error, ConnectionError):  # whoever asked is gone
             self.errors.append(error)
 
-    def answer(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[Asked, Response]:
-        """Note a request, one at a time; say what goes back."""
-        (message,) = body["messages"]
-        with self.lock:
-            asked = Asked(message["content"], self._seen[message["content"]], body, headers)
-            self._seen[asked.text] += 1
-            self.asked.append(asked.digest)
-            self.times.append(time.monotonic())
-            self.bodies.append(body)
-            self.headers.append(headers)
-            self.under_way += 1
-            self.most = max(self.most, self.under_way)
-            return asked, self.respond(asked)
-
-    def end(self) -> None:
-        with self.lock:
-            self.under_way -= 1
-
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
@@ -182,17 +159,26 @@ class _Handler(BaseHTTPRequestHandler):
         if len(content) < length:
             raise ConnectionError("whoever asked was killed")
         headers = {name.lower(): value for name, value in self.headers.items()}
+        body, server = json.loads(content), self.server
+        (message,) = body["messages"]
+        with server.lock:
+            attempt = sum(one.text == message["content"] for one in server.requests)
+            asked = Asked(message["content"], attempt, body, headers)
+            server.requests.append(asked)
+            server.under_way += 1
+            server.most = max(server.most, server.under_way)
+            response = server.respond(asked)
         try:
-            asked, response = self.server.answer(json.loads(content), headers)
             time.sleep(response.delay)
             if response.body is None:
                 self.close_connection = True
                 return
             self._send(response)
             if response.status == 200:
-                self.server.answered.append(asked.digest)
+                server.answered.append(asked.digest)
         finally:
-            self.server.end()
+            with server.lock:
+                server.under_way -= 1
 
     def _send(self, response: Response) -> None:
         is_json = not isinstance(response.body, str)
@@ -235,6 +221,30 @@ def better(asked: Asked) -> str:
     sign = -1 if "how harmless" in asked.text else 1
     first, second = (sign * quality(asked.reply(letter)) for letter in "AB")
     return "A" if first > second else "B"
+
+
+# by the last digit of a question's number: what goes wrong at first, and what is no answer
+FAILURES: Final = {
+    0: fails(429, "slow down", retry_after="0.02"),
+    1: HANGS_UP,
+    2: fails(503, "overloaded"),
+    3: Response("<html>gateway</html>", 502),
+}
+ABSTENTIONS: Final = {
+    4: ("Bananas are yellow.", "unparseable"),
+    5: ("I'm sorry, but I can't compare these.", "refusal"),
+    6: ("", "filter"),
+}
+
+
+def troubled(asked: Asked) -> Response:
+    """The right answer, after one failure of most questions; some never get one."""
+    kind = asked.number % 10
+    if kind in FAILURES and asked.attempt == 0:
+        return FAILURES[kind]
+    if kind in ABSTENTIONS:
+        return says(ABSTENTIONS[kind][0], finish="content_filter" if kind == 6 else "stop")
+    return says(better(asked), delay=0.03 if kind == 7 else 0.0)
 
 
 def numbered_rows(count: int) -> list[dict[str, Any]]:

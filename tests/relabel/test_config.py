@@ -61,17 +61,14 @@ def test_the_config_written_beside_the_output_gives_the_same_run(serve, relabel,
         ({"output": "out.csv"}, ConfigError, r"must end in \.jsonl"),
     ],
 )
-def test_nothing_is_written_over_the_input(serve, relabel, here, options, error, said):
+def test_nothing_is_written_over_the_input(endpoint, relabel, here, options, error, said):
     (here / "folder").mkdir()
-    endpoint = serve(lambda asked: says("A"))
     with pytest.raises(error, match=said):
         relabel(numbered_rows(1), endpoint, **options)
     assert endpoint.asked == []
 
 
-def test_what_changes_an_answer_is_asked_anew(serve, relabel):
-    endpoint = serve(lambda asked: says("A"))
-
+def test_what_changes_an_answer_is_asked_anew(endpoint, relabel):
     def asked(**options):
         return relabel(numbered_rows(1), endpoint, **options)[0].asked
 

@@ -1,13 +1,9 @@
 """What questions cost: the estimate, the limit, what is agreed to, and what the command prints."""
 
 import io
-import signal
-import subprocess
-import sys
-import time
+from unittest.mock import Mock
 
 import pytest
-from transformers import AutoTokenizer
 
 from hidden_context.cli.main import main
 from hidden_context.cli.relabel import ask_user
@@ -22,36 +18,27 @@ from relabel.fake_endpoint import arguments, better, numbered_rows, says
 from support.builders import CHAT_TEMPLATE, tiny_tokenizer
 
 PRICES = {"price_input": 2.0, "price_output": 8.0}
+COUNTED = {**PRICES, "tokenizer": "tokenizer"}
 
 
 @pytest.fixture
-def tokenizer(here):
-    tiny_tokenizer(chat_template=CHAT_TEMPLATE).save_pretrained("tokenizer")
-    return "tokenizer"
-
-
-def counting(name, replied=1):
-    """An endpoint that counts as the model with this tokenizer would."""
-    tokenizer = AutoTokenizer.from_pretrained(name)
+def counting(here, serve):
+    """An endpoint that counts as the model with the tokenizer in this folder would."""
+    tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE)
+    tokenizer.save_pretrained("tokenizer")
 
     def respond(asked):
         shown = f"<user> {asked.text}</s>"
         count = len(tokenizer.encode(shown, add_special_tokens=False))
-        return says(better(asked), usage=(count, replied))
+        return says(better(asked), usage=(count, 1))
 
-    return respond
+    return serve(respond)
 
 
-def test_the_cost_is_within_five_per_cent_of_the_estimate(serve, relabel, tokenizer):
-    estimates = []
-
-    def confirm(estimate):
-        estimates.append(estimate)
-        return True
-
-    options = {**PRICES, "tokenizer": tokenizer, "yes": False}
-    result, _ = relabel(numbered_rows(30), serve(counting(tokenizer)), confirm, **options)
-    (estimate,) = estimates
+def test_the_cost_is_within_five_per_cent_of_the_estimate(relabel, counting):
+    confirm = Mock(return_value=True)
+    result, _ = relabel(numbered_rows(30), counting, confirm, **COUNTED, yes=False)
+    (estimate,) = confirm.call_args.args
     assert result.cost == (2.0 * result.input_tokens + 8.0 * result.output_tokens) / 1e6
     assert estimate.cost == pytest.approx(result.cost, rel=0.05)
     assert estimate.tokens == result.input_tokens
@@ -59,19 +46,15 @@ def test_the_cost_is_within_five_per_cent_of_the_estimate(serve, relabel, tokeni
     assert (estimate.questions, estimate.known, result.output_tokens) == (60, 0, 60)
 
 
-def test_without_a_tokenizer_characters_count_until_replies_say_better(
-    serve, relabel, tokenizer, capsys
-):
-    options = {**PRICES, "concurrency": 1}
-    endpoint = serve(counting(tokenizer))
-    result, _ = relabel(numbered_rows(30), endpoint, **options)
+def test_without_a_tokenizer_characters_count_until_replies_say_better(relabel, counting, capsys):
+    result, _ = relabel(numbered_rows(30), counting, **PRICES, concurrency=1)
     first, second = capsys.readouterr().err.splitlines()[:2]
     items = items_of(load_examples("in.jsonl").examples)
     asked = questions_of(items, find_objectives(["helpful"]), "both", 1)
     expected = sum(-(-len(one.text()) // 4) for one in asked)
     cost, most = ((2 * expected + 8 * each * 60) / 1e6 for each in (2, 16))
     assert first == (
-        f"60 questions to m ({endpoint.url[7:-3]}); 0 answered before. About {expected:,} tokens "
+        f"Questions to m ({counting.url[7:-3]}): 60; answered before: 0. About {expected:,} tokens "
         f"(characters/4). Expected cost {cost:.4g}, at most {most:.4g}."
     )
     assert second.startswith("The server counts ")
@@ -82,39 +65,36 @@ def test_without_a_tokenizer_characters_count_until_replies_say_better(
     assert left == pytest.approx(result.cost * 2 / 3, rel=0.05)
 
 
-def test_the_limit_is_kept_and_a_higher_one_goes_on(serve, relabel, tokenizer, here):
-    endpoint = serve(counting(tokenizer))
-    options = {**PRICES, "tokenizer": tokenizer, "concurrency": 4}
-    whole, _ = relabel(numbered_rows(10), endpoint, **options, output="whole.jsonl")
-    count = len(endpoint.asked)
+def test_the_limit_is_kept_and_a_higher_one_goes_on(relabel, counting, here):
+    options = {**COUNTED, "concurrency": 4}
+    whole, _ = relabel(numbered_rows(10), counting, **options, output="whole.jsonl")
+    count = len(counting.asked)
     assert count == 20
     limit = 0.5 * whole.cost
-    result, _ = relabel(numbered_rows(10), endpoint, **options, max_cost=limit, yes=False)
-    asked = len(endpoint.asked) - count
+    result, _ = relabel(numbered_rows(10), counting, **options, max_cost=limit, yes=False)
+    asked = len(counting.asked) - count
     assert result.path is None
     assert not (here / "out.jsonl").exists()
     assert 0.8 * limit < result.cost <= limit
     assert (result.asked, result.left, result.judged) == (asked, 20 - asked, 0)
-    again, _ = relabel(numbered_rows(10), endpoint, **options, max_cost=limit)
+    again, _ = relabel(numbered_rows(10), counting, **options, max_cost=limit)
     assert (again.asked, again.cost, again.path) == (0, result.cost, None)  # earlier runs count
-    last, rows = relabel(numbered_rows(10), endpoint, **options, max_cost=1.2 * whole.cost)
+    last, rows = relabel(numbered_rows(10), counting, **options, max_cost=1.2 * whole.cost)
     assert (last.known, last.asked, len(rows)) == (asked, 20 - asked, 10)
     assert last.cost == pytest.approx(whole.cost)
     assert (here / "out.jsonl").read_bytes() == (here / "whole.jsonl").read_bytes()
 
 
-def test_questions_wait_for_others_to_cost_less_than_they_might(serve, relabel, tokenizer):
+def test_questions_wait_for_others_to_cost_less_than_they_might(relabel, counting):
     """Long replies are put by for; short ones set free what was put by."""
-    endpoint = serve(counting(tokenizer))
-    options = {**PRICES, "tokenizer": tokenizer, "concurrency": 8, "max_tokens": 1000}
-    free, _ = relabel(numbered_rows(10), endpoint, **options, output="free.jsonl")
+    options = {**COUNTED, "concurrency": 8, "max_tokens": 1000}
+    free, _ = relabel(numbered_rows(10), counting, **options, output="free.jsonl")
     limit = free.cost + 8 * 1000 / 1e6
-    result, rows = relabel(numbered_rows(10), endpoint, **options, max_cost=limit)
+    result, rows = relabel(numbered_rows(10), counting, **options, max_cost=limit)
     assert (result.asked, result.left, len(rows)) == (20, 0, 10)
 
 
-def test_nothing_is_asked_without_an_agreement(serve, relabel):
-    endpoint = serve(lambda asked: says("A"))
+def test_nothing_is_asked_without_an_agreement(endpoint, relabel):
     for confirm in (None, lambda estimate: False):
         with pytest.raises(ConfigError, match=r"Nothing was asked\. --yes .* --max_cost"):
             relabel(numbered_rows(2), endpoint, confirm, yes=False)
@@ -124,12 +104,10 @@ def test_nothing_is_asked_without_an_agreement(serve, relabel):
     assert len(endpoint.asked) == 4
 
 
-def test_replies_without_a_count_are_estimated_and_said_so(serve, relabel, tokenizer):
-    endpoint = serve(lambda asked: says("A", usage=None))
-    result, _ = relabel(numbered_rows(3), endpoint, **PRICES, tokenizer=tokenizer)
-    counted, _ = relabel(
-        numbered_rows(3), serve(counting(tokenizer)), **PRICES, output="counted.jsonl"
-    )
+def test_replies_without_a_count_are_estimated_and_said_so(serve, relabel, counting):
+    silent = serve(lambda asked: says("A", usage=None))
+    result, _ = relabel(numbered_rows(3), silent, **COUNTED)
+    counted, _ = relabel(numbered_rows(3), counting, **PRICES, output="counted.jsonl")
     assert (result.uncounted, counted.uncounted) == (6, 0)
     assert result.input_tokens == counted.input_tokens
     assert result.output_tokens == 12
@@ -145,12 +123,12 @@ def test_the_meter_corrects_itself_after_twenty_replies():
     assert meter.spent == 300 / 1e6
 
 
-def test_tokens_are_counted_with_the_chat_template_where_there_is_one(here, tokenizer):
+def test_tokens_are_counted_with_the_chat_template_where_there_is_one(counting):
     plain = tiny_tokenizer()
     plain.save_pretrained("plain")
     text = "What about tea?"
     assert token_counter("plain")(text) == len(plain.encode(text))
-    assert token_counter(tokenizer)(text) == len(plain.encode(f"<user> {text}</s>"))
+    assert token_counter("tokenizer")(text) == len(plain.encode(f"<user> {text}</s>"))
     assert [token_counter(None)(one) for one in ("", "a", "abcd", "abcde")] == [0, 1, 1, 2]
     with pytest.raises(ConfigError, match="--tokenizer 'none' cannot be loaded"):
         token_counter("none")
@@ -180,7 +158,7 @@ def test_it_prints_what_was_judged_and_what_it_cost(serve, capsys):
         "answers that abstain: 1 unparseable",
         "out.jsonl: 4 rows",
     ]
-    assert said.err.startswith(f"8 questions to m ({host}); 0 answered before. About ")
+    assert said.err.startswith(f"Questions to m ({host}): 8; answered before: 0. About ")
     assert said.err.endswith("done: questions\n")
     assert command(endpoint, *FLAGS) == 0
     assert capsys.readouterr().out.splitlines()[1] == "questions: 0 asked, 8 answered before"
@@ -209,29 +187,8 @@ def test_the_user_is_asked_on_a_terminal_alone(monkeypatch, typed, is_terminal, 
     assert capsys.readouterr().err == "Go on? [y/N] " * is_terminal
 
 
-def test_the_command_asks_nothing_without_an_agreement(serve, capsys, monkeypatch):
-    endpoint = serve(lambda asked: says("A"))
+def test_the_command_asks_nothing_without_an_agreement(endpoint, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))  # no terminal
     assert command(endpoint) == 2
     assert "error: Nothing was asked. --yes" in capsys.readouterr().err
     assert endpoint.asked == []
-
-
-@pytest.mark.slow
-def test_ctrl_c_waits_for_the_answers_that_are_under_way(serve, here):
-    """They are paid for, so they are kept."""
-    endpoint = serve(lambda asked: says(better(asked), delay=0.5))
-    write_jsonl("in.jsonl", numbered_rows(30))
-    argv = arguments(endpoint, "--yes", "--concurrency=4")
-    whole = [sys.executable, "-m", "hidden_context", *argv]
-    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
-        until = time.monotonic() + 120
-        while len(endpoint.asked) < 4 and time.monotonic() < until:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted" in said
-    assert len(endpoint.asked) == len(endpoint.answered) == 4
-    assert main(argv) == 0
-    assert len(endpoint.answered) == len(set(endpoint.answered)) == 60

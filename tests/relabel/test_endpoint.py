@@ -89,43 +89,42 @@ def test_a_server_that_asks_for_a_pause_gets_it_from_all(serve, relabel):
 
     endpoint = serve(respond)
     relabel(numbered_rows(4), endpoint, concurrency=1)
-    assert endpoint.times[1] - endpoint.times[0] >= 0.5
+    assert endpoint.requests[1].time - endpoint.requests[0].time >= 0.5
     assert len(endpoint.asked) == 9
 
 
 def test_no_more_than_so_many_requests_go_out(serve, relabel):
     endpoint = serve(lambda asked: says(better(asked)))
     relabel(numbered_rows(4), endpoint, concurrency=8, requests_per_minute=1200)
-    assert endpoint.times[-1] - endpoint.times[0] >= 7 * 0.05 - 0.02
+    assert endpoint.requests[-1].time - endpoint.requests[0].time >= 7 * 0.05 - 0.02
     endpoint = serve(lambda asked: says(better(asked), delay=0.05))
     relabel(numbered_rows(8), endpoint, concurrency=3, output="b.jsonl")
     assert endpoint.most == 3
 
 
-def test_a_request_says_what_was_asked_for(serve, relabel, monkeypatch):
+def test_a_request_says_what_was_asked_for(endpoint, relabel, monkeypatch):
     monkeypatch.setenv("OTHER_KEY", KEY)
-    endpoint = serve(lambda asked: says(better(asked)))
     relabel(numbered_rows(1), endpoint, orders="first", key_variable="OTHER_KEY")
-    (body,) = endpoint.bodies
-    (message,) = body["messages"]
-    assert message["role"] == "user"
-    assert {k: v for k, v in body.items() if k != "messages"} == {
+    (asked,) = endpoint.requests
+    assert asked.body == {
+        "messages": [{"role": "user", "content": asked.text}],
         "model": "m",
         "max_tokens": 16,
         "temperature": 0.0,
         "logprobs": True,
         "top_logprobs": 5,
     }
-    assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
     request = {"max_tokens": None, "max_completion_tokens": 9, "seed": 1}
     relabel(numbered_rows(1), endpoint, orders="first", logprobs=False, request=request)
-    assert {k: v for k, v in endpoint.bodies[1].items() if k != "messages"} == {
+    assert endpoint.requests[1].body == {
+        "messages": asked.body["messages"],
         "model": "m",
         "max_completion_tokens": 9,
         "temperature": 0.0,
         "seed": 1,
     }
-    assert endpoint.headers[1]["authorization"] == "Bearer none"
+    assert endpoint.requests[1].headers["authorization"] == "Bearer none"
 
 
 def test_errors_about_one_question_are_abstentions(serve, relabel):
@@ -189,56 +188,36 @@ def test_openai_itself_is_told_the_limit_by_its_newer_name(monkeypatch):
     assert asyncio.iscoroutinefunction(Endpoint.ask)
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.mark.parametrize(
-    ("limits", "tokens", "delays"),
+    ("limits", "steps", "delays"),
     [
         ((120, None), [1000] * 4, [0.0, 0.5, 1.0, 1.5]),
         ((None, 600), [100, 50, 10], [0.0, 10.0, 15.0]),
         ((60, 600), [5, 20, 1], [0.0, 1.0, 3.0]),  # the stricter limit counts
         ((None, None), [10**9] * 3, [0.0] * 3),
+        # time that passes is not saved up
+        ((60, None), [1, ("pass", 30), 1, 1], [0.0, 0.0, 1.0]),
+        # the tokens that a reply took are settled afterwards; requests stay spaced
+        ((None, 60), [10, ("settle", -4), 1], [0.0, 6.0]),
+        ((60, 60), [10, ("settle", -10), 1], [0.0, 1.0]),
+        # the longest pause holds everybody
+        ((60, None), [("pause", 5), ("pause", 2), ("held", 5.0), 1, 1], [5.0, 6.0]),
+        ((60, None), [("pause", 5), ("pass", 6), ("held", 0.0), 1], [0.0]),
     ],
 )
-def test_no_minute_has_more_requests_or_tokens_than_allowed(limits, tokens, delays):
-    pace = Pace(*limits, Clock())
-    assert [pace.delay(count) for count in tokens] == delays
-
-
-def test_time_that_passes_is_not_saved_up():
-    clock = Clock()
-    pace = Pace(60, None, clock)
-    pace.delay(1)
-    clock.now += 30
-    assert [pace.delay(1), pace.delay(1)] == [0.0, 1.0]
-
-
-def test_the_tokens_that_a_reply_took_are_settled_afterwards():
-    pace = Pace(None, 60, Clock())
-    pace.delay(10)
-    pace.settle(-4)
-    assert pace.delay(1) == 6.0
-    pace = Pace(60, 60, Clock())
-    pace.delay(10)
-    pace.settle(-10)
-    assert pace.delay(1) == 1.0  # requests stay spaced
-
-
-def test_a_pause_holds_everybody():
-    clock = Clock()
-    pace = Pace(60, None, clock)
-    pace.pause(5)
-    pace.pause(2)
-    assert pace.remaining_pause() == 5.0
-    assert [pace.delay(1), pace.delay(1)] == [5.0, 6.0]
-    clock.now += 6
-    assert pace.remaining_pause() == 0.0
+def test_requests_keep_to_the_limits_and_pauses(limits, steps, delays):
+    now, found = [100.0], []
+    pace = Pace(*limits, lambda: now[0])
+    for step in steps:
+        if not isinstance(step, tuple):
+            found.append(pace.delay(step))
+        elif step[0] == "pass":
+            now[0] += step[1]
+        elif step[0] == "held":
+            assert pace.remaining_pause() == step[1]
+        else:
+            getattr(pace, step[0])(step[1])
+    assert found == delays
 
 
 def test_waits_double_up_to_a_minute_with_jitter():

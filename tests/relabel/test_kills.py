@@ -1,9 +1,8 @@
-"""Answers are kept: the cache, and the command killed over and over."""
+"""Answers are kept: the cache, and the command killed over and over or interrupted."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -12,26 +11,18 @@ import time
 
 import pytest
 
+from hidden_context.cli.main import main
 from hidden_context.data.storage.files import iter_jsonl, write_jsonl
 from hidden_context.errors import DataError, StorageError
 from hidden_context.relabel.asking import AnswerCache
-from relabel.fake_endpoint import (
-    HANGS_UP,
-    Asked,
-    Response,
-    arguments,
-    better,
-    fails,
-    numbered_rows,
-    says,
-)
+from relabel.fake_endpoint import arguments, better, numbered_rows, says, troubled
 
 
 def test_the_first_answer_is_on_the_disk_when_put_returns_and_stays(here):
     with AnswerCache("c.sqlite") as cache:
         cache.put("k", {"vote": 0}, {"text": "A"})
         cache.put("k", {}, {"text": "B"})
-        assert (cache.get("k"), cache.get("other"), len(cache)) == ({"text": "A"}, None, 1)
+        assert (cache.get("k"), cache.get("other")) == ({"text": "A"}, None)
         with AnswerCache("c.sqlite") as other:  # as another process would see it
             assert other.get("k") == {"text": "A"}
     with sqlite3.connect("c.sqlite") as database:
@@ -69,20 +60,6 @@ CONCURRENCY = 6
 BETWEEN = QUESTIONS // (KILLS + 2)
 
 
-def troubled(asked: Asked) -> Response:
-    kind = asked.number % 5
-    if asked.attempt == 0 and kind == 0:
-        return HANGS_UP
-    if asked.attempt == 0 and kind == 1:
-        return fails(429, "slow down", retry_after="0.01")
-    return says("What?" if kind == 2 else better(asked), delay=0.01)
-
-
-def command(endpoint) -> list[str]:
-    options = ("harmless", "--yes", "--retry_wait=0.01", f"--concurrency={CONCURRENCY}")
-    return [sys.executable, "-m", "hidden_context", *arguments(endpoint, *options)]
-
-
 def kept() -> set[str]:
     """Digests of the words of every question whose answer was kept."""
     database = sqlite3.connect("out.jsonl.cache.sqlite")
@@ -93,18 +70,18 @@ def kept() -> set[str]:
     return set(found)
 
 
-def kill_after(endpoint, answers: int, log) -> None:
-    """Start the command and kill it as soon as so many more answers were sent to it."""
-    goal = len(endpoint.answered) + answers
-    with subprocess.Popen(command(endpoint), stdout=log, stderr=log) as process:
+def signalled(number, argv, seen, goal) -> tuple[int, str]:
+    """Send a signal to the command once so much was seen; return its exit code and errors."""
+    whole = [sys.executable, "-m", "hidden_context", *argv]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
         until = time.monotonic() + 120
-        while len(endpoint.answered) < goal and process.poll() is None:
+        while len(seen) < goal:
             assert time.monotonic() < until, "the command asks nothing"
+            assert process.poll() is None, "the command ended before the signal"
             time.sleep(0.0005)
-        assert process.poll() is None, "the command ended before it was killed"
-        os.kill(process.pid, signal.SIGKILL)
-    while endpoint.under_way:  # what was sent before the kill
-        time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    return process.returncode, said
 
 
 @pytest.mark.slow
@@ -112,17 +89,21 @@ def test_a_run_that_is_killed_ten_times_asks_for_no_kept_answer_again(serve, rel
     rows = numbered_rows(ROWS)
     write_jsonl("in.jsonl", rows)
     endpoint = serve(troubled)
+    options = ("harmless", "--yes", "--retry_wait=0.01", f"--concurrency={CONCURRENCY}")
+    argv = arguments(endpoint, *options)
     before: set[str] = set()
     start = 0
-    with open("log", "w") as log:
-        for number in range(KILLS):
-            kill_after(endpoint, BETWEEN, log)
-            assert before & set(endpoint.asked[start:]) == set()
-            before, start = kept(), len(endpoint.asked)
-            # lost is at most what was under way at a kill
-            assert len(before) >= len(set(endpoint.answered)) - CONCURRENCY * (number + 1)
-            assert not (here / "out.jsonl").exists()
-        assert subprocess.run(command(endpoint), stdout=log, stderr=log).returncode == 0
+    for number in range(KILLS):
+        goal = len(endpoint.answered) + BETWEEN
+        assert signalled(signal.SIGKILL, argv, endpoint.answered, goal)[0] == -signal.SIGKILL
+        while endpoint.under_way:  # what was sent before the kill
+            time.sleep(0.01)
+        assert before & set(endpoint.asked[start:]) == set()
+        before, start = kept(), len(endpoint.asked)
+        # lost is at most what was under way at a kill
+        assert len(before) >= len(set(endpoint.answered)) - CONCURRENCY * (number + 1)
+        assert not (here / "out.jsonl").exists()
+    assert main(argv) == 0
     assert before & set(endpoint.asked[start:]) == set()
     assert len(kept()) == QUESTIONS
     paid_twice = len(endpoint.answered) - len(set(endpoint.answered))
@@ -132,3 +113,17 @@ def test_a_run_that_is_killed_ten_times_asks_for_no_kept_answer_again(serve, rel
     # the same as of a run that nobody killed
     _, whole = relabel(rows, serve(troubled), objectives=["helpful", "harmless"], output="w.jsonl")
     assert written == whole
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_the_answers_that_are_under_way(serve, here):
+    """They are paid for, so they are kept."""
+    endpoint = serve(lambda asked: says(better(asked), delay=0.5))
+    write_jsonl("in.jsonl", numbered_rows(30))
+    argv = arguments(endpoint, "--yes", "--concurrency=4")
+    code, said = signalled(signal.SIGINT, argv, endpoint.requests, 4)
+    assert code == 130
+    assert "interrupted" in said
+    assert len(endpoint.asked) == len(endpoint.answered) == 4
+    assert main(argv) == 0
+    assert len(endpoint.answered) == len(set(endpoint.answered)) == 60

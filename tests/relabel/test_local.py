@@ -1,6 +1,7 @@
 """A local model as the judge: probabilities of a forward pass, and questions that are too long."""
 
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ SHORT = Objective("short", "Which is shorter?")
 def model(tmp_path_factory):
     tokenizer = tiny_tokenizer(chat_template=CHAT_TEMPLATE + "{{ '>' }}", max_length=PLACES)
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    return tiny_backbone(folder, tokenizer=tokenizer, n_positions=PLACES)
+    return tiny_backbone(folder, tokenizer=tokenizer, max_position_embeddings=PLACES)
 
 
 def config(model, **options):
@@ -59,30 +60,18 @@ def test_the_letters_probabilities_are_those_of_the_next_token(model):
 
 
 def test_spellings_with_a_space_count_too():
-    class Spells:
-        def encode(self, text, add_special_tokens):
-            return {"A": [4], " A": [9], "B": [5], " B": [1, 5]}[text]
-
-    assert (letter_tokens(Spells(), "A"), letter_tokens(Spells(), "B")) == ({4, 9}, {5})
-
-    class Never:
-        def encode(self, text, add_special_tokens):
-            return [1, 2]
-
+    spelt = {"A": [4], " A": [9], "B": [5], " B": [1, 5]}
+    tokenizer = Mock(encode=lambda text, add_special_tokens: spelt[text])
+    assert (letter_tokens(tokenizer, "A"), letter_tokens(tokenizer, "B")) == ({4, 9}, {5})
     with pytest.raises(ConfigError, match="no token for the letter B"):
-        letter_tokens(Never(), "B")
+        letter_tokens(Mock(encode=Mock(return_value=[1, 2])), "B")
 
 
 def test_the_beginning_of_a_conversation_is_left_out_and_nothing_else(model, monkeypatch):
     words = " ".join(f"word{number}" for number in range(300))
     row = {"prompt": f"Human: {words}\n\nAssistant:", "chosen": " yes", "rejected": " no"}
     judge = LocalJudge(config(model, max_length=300))
-    one = question(row)
-    seen = []
-
-    def noted(tokenizer, text):
-        seen.append(text)
-        return chat_ids(tokenizer, text)
+    one, noted = question(row), Mock(wraps=chat_ids)
 
     def length(text):
         return len(chat_ids(judge._tokenizer, text))
@@ -92,8 +81,8 @@ def test_the_beginning_of_a_conversation_is_left_out_and_nothing_else(model, mon
     assert reply.letters is not None
     assert 295 <= reply.input_tokens <= 300
     # the longest end of the conversation that fits in, the rest of the question whole
-    fitting = [text for text in seen if length(text) <= 300]
-    longest = max(fitting, key=len)
+    seen = [call.args[1] for call in noted.call_args_list]
+    longest = max((text for text in seen if length(text) <= 300), key=len)
     kept = longest.split(f"<conversation>\n{CUT}")[1].split("\n</conversation>")[0]
     assert words.endswith(kept)
     assert longest == SHORT.question(CUT + kept, "yes", "no")

@@ -11,43 +11,20 @@ from hidden_context.data.votes.judges import judges_of
 from hidden_context.errors import DataError
 from hidden_context.relabel.questions import BUILT_IN, Objective
 from relabel.fake_endpoint import (
-    HANGS_UP,
+    ABSTENTIONS,
     Asked,
     Response,
     better,
-    fails,
     numbered_rows,
     quality,
     says,
+    troubled,
 )
+from support.rows import assistant, user
 
 HELPFUL = Objective("helpful", BUILT_IN["helpful"])
 HARMLESS = Objective("harmless", BUILT_IN["harmless"])
 NAME = f"m/helpful/{HELPFUL.digest[:8]}"
-
-
-# by the last digit of a question's number: what goes wrong at first, and what is no answer
-FAILURES = {
-    0: fails(429, "slow down", retry_after="0.02"),
-    1: HANGS_UP,
-    2: fails(503, "overloaded"),
-    3: Response("<html>gateway</html>"),
-}
-ABSTENTIONS = {
-    4: ("Bananas are yellow.", "unparseable"),
-    5: ("I'm sorry, but I can't compare these.", "refusal"),
-    6: ("", "filter"),
-}
-
-
-def troubled(asked: Asked) -> Response:
-    """The right answer, after one failure of most questions; some never get one."""
-    kind = asked.number % 10
-    if kind in FAILURES and asked.attempt == 0:
-        return FAILURES[kind]
-    if kind in ABSTENTIONS:
-        return says(ABSTENTIONS[kind][0], finish="content_filter" if kind == 6 else "stop")
-    return says(better(asked), delay=0.03 if kind == 7 else 0.0)
 
 
 def test_every_pair_ends_with_the_right_judgement_or_an_abstention(serve, relabel):
@@ -70,12 +47,7 @@ def test_every_pair_ends_with_the_right_judgement_or_an_abstention(serve, relabe
     assert result.judged + result.abstained == 120
     assert result.asked == 240
     assert len(set(endpoint.asked)) == 240
-    assert len(endpoint.answered) == len(set(endpoint.answered)) + endpoint_html(endpoint)
-
-
-def endpoint_html(endpoint):
-    """Answers that were no reply, and so had to be asked for again."""
-    return sum(int(digest[:8], 16) % 10 == 3 for digest in set(endpoint.asked))
+    assert len(endpoint.answered) == len(set(endpoint.answered))
 
 
 def check(entry, row, objective):
@@ -87,7 +59,7 @@ def check(entry, row, objective):
     expected, reasons = [], set()
     for shown in ((0, 1), (1, 0)):
         text = objective.question(dialogue, *(texts[place] for place in shown))
-        said, reason = ABSTENTIONS.get(Asked(text, 0, {}, {}).number % 10, ("", None))
+        said, reason = ABSTENTIONS.get(Asked(text).number % 10, ("", None))
         reasons.add(reason)
         answer = {"preference": right}
         if reason is not None:
@@ -137,7 +109,7 @@ def test_votes_are_averaged_within_each_order_first(serve, relabel):
     assert [one.get("preference") for one in entry["answers"]] == [1, None, 0, 1, 1, 0]
     assert entry["preference"] == pytest.approx((1 / 2 + 2 / 3) / 2)
     assert [one["vote"] for one in entry["answers"]] == [0, 1, 2] * 2
-    assert {body["temperature"] for body in endpoint.bodies} == {0.7}
+    assert {asked.body["temperature"] for asked in endpoint.requests} == {0.7}
     assert result.reasons == {"unparseable": 1}
 
 
@@ -198,9 +170,8 @@ WHOLE = {"preference": 1.0, "weight": 1.0}
     ids=["ranking", "annotations", "judgements", "lists", "rankings", "judgebench", "blank"],
 )
 def test_every_kind_of_row_is_judged_pair_by_pair_and_keeps_what_it_says(
-    serve, relabel, row, people, judged
+    endpoint, relabel, row, people, judged
 ):
-    endpoint = serve(lambda asked: says(better(asked)))
     _, (written,) = relabel([row], endpoint)
     assert len(endpoint.asked) == 2 * len(judged)
     said = written["annotations" if None in judged else "judgements"]
@@ -220,33 +191,31 @@ def test_every_kind_of_row_is_judged_pair_by_pair_and_keeps_what_it_says(
     assert after.judgements[: len(before.judgements)] == before.judgements
 
 
-def test_chats_are_shown_as_dialogues(serve, relabel):
-    chat = [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Which?"}]
-    sides = [[*chat, {"role": "user", "content": "Any."}]] * 2
-    rows = [
-        {
-            "chosen": [*sides[0], {"role": "assistant", "content": "It is number 3."}],
-            "rejected": [*sides[1], {"role": "assistant", "content": "It is number 2."}],
-        }
-    ]
-    endpoint = serve(lambda asked: says(better(asked)))
+CHAT = [user("Tea?"), assistant("Which?"), user("Any.")]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "dialogue"),
+    [
+        (
+            *([*CHAT, assistant(f"It is number {n}.")] for n in (3, 2)),
+            "user: Tea?\n\nassistant: Which?\n\nuser: Any.",
+        ),
+        # texts without a known prompt are shown whole
+        ("It is number 3.", "It is number 2.", None),
+    ],
+)
+def test_the_question_shows_chats_as_dialogues(endpoint, relabel, chosen, rejected, dialogue):
+    rows = [{"chosen": chosen, "rejected": rejected}]
     _, (written,) = relabel(rows, endpoint, orders="first")
-    text = endpoint.bodies[0]["messages"][0]["content"]
-    dialogue = "user: Tea?\n\nassistant: Which?\n\nuser: Any."
-    assert text == HELPFUL.question(dialogue, "It is number 3.", "It is number 2.")
+    (asked,) = endpoint.requests
+    assert asked.text == HELPFUL.question(dialogue, "It is number 3.", "It is number 2.")
     assert written["annotations"][1]["preference"] == 1.0
 
 
-def test_texts_without_a_known_prompt_are_shown_whole(serve, relabel):
-    rows = [{"chosen": "The tea is number 3.", "rejected": "The tea is number 2."}]
-    endpoint = serve(lambda asked: says(better(asked)))
-    relabel(rows, endpoint, orders="first")
-    text = endpoint.bodies[0]["messages"][0]["content"]
-    assert text == HELPFUL.question(None, rows[0]["chosen"], rows[0]["rejected"])
-
-
-def test_a_second_judgement_by_the_same_judge_is_refused_before_anything_is_asked(serve, relabel):
-    endpoint = serve(lambda asked: says(better(asked)))
+def test_a_second_judgement_by_the_same_judge_is_refused_before_anything_is_asked(
+    endpoint, relabel
+):
     _, written = relabel(numbered_rows(2), endpoint)
     with pytest.raises(DataError, match=r"in\.jsonl, line 1, field 'annotations\[1\]\.annotator'"):
         relabel(written, endpoint, output="again.jsonl")
@@ -255,8 +224,7 @@ def test_a_second_judgement_by_the_same_judge_is_refused_before_anything_is_aske
     assert [len(row["annotations"]) for row in again] == [3, 3]
 
 
-def test_rated_texts_alone_cannot_be_compared(serve, relabel):
-    endpoint = serve(lambda asked: says("A"))
+def test_rated_texts_alone_cannot_be_compared(endpoint, relabel):
     with pytest.raises(DataError, match="no row has two responses to compare"):
         relabel([{"text": "Tea.", "rating": 3}], endpoint)
     _, rows = relabel([{"text": "Tea.", "rating": 3}, *numbered_rows(1)], endpoint)
@@ -274,7 +242,7 @@ def test_the_paper_s_rows_keep_their_columns_and_the_responses_are_shown_whole(
     assert (result.asked, result.judged, len(written)) == (80, 40, 40)
     before = load_examples(path, limit=40).examples
     known = {row["Index"]: row for _, row in iter_jsonl(path)}
-    shown = {body["messages"][0]["content"] for body in endpoint.bodies}
+    shown = {asked.text for asked in endpoint.requests}
     for example, row in zip(before, written, strict=True):
         own, entry = row.pop("annotations")
         assert row == known[row["Index"]] == example.columns

@@ -6,10 +6,13 @@ from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
+
 from hidden_context.analysis.analysis_file import ScoresAnalysis
 from hidden_context.check import findings, results
 from hidden_context.statistics.interval import Interval
 from hidden_context.statistics.significance.permutation import TestResult
+from support.score_rows import pair
 
 NAN = float("nan")
 FIXED = {"unit", "verdict", "topics_by", "contexts_by", "kind", "method"}
@@ -165,31 +168,16 @@ def _explained() -> findings.Explained:
 
 
 def _advice() -> findings.Advice:
-    nothing = interval(NAN)
-    return findings.Advice(
-        choices=[
-            findings.Choice("mean", interval(0.0), interval(0.3), nothing, nothing, interval(0.4)),
-            findings.Choice(
-                "quantile:0.1",
-                interval(0.12, 0.02),
-                interval(0.32, 0.02),
-                interval(0.52, 0.02),
-                interval(0.48, 0.02),
-                interval(0.42, 0.02),
-            ),
-        ],
-        majority_against=0.2,
-        sentence="Choose by the mean.",
-    )
+    mean = map(interval, (0.0, 0.3, NAN, NAN, 0.4))
+    quantile = (interval(share, 0.02) for share in (0.12, 0.32, 0.52, 0.48, 0.42))
+    choices = [findings.Choice("mean", *mean), findings.Choice("quantile:0.1", *quantile)]
+    return findings.Advice(choices, majority_against=0.2, sentence="Choose by the mean.")
 
 
 def hostile(found: Any, attack: str) -> Any:
     """Put an attack into every text of what was found."""
     if isinstance(found, dict):
-        return {
-            name: value if name in FIXED else hostile(value, attack)
-            for name, value in found.items()
-        }
+        return {k: v if k in FIXED else hostile(v, attack) for k, v in found.items()}
     if isinstance(found, list):
         return [hostile(each, attack) for each in found]
     return f"{attack} {found}" if isinstance(found, str) else found
@@ -242,10 +230,7 @@ def votes() -> dict[str, Any]:
             "difference": span(-0.03, 0.01),
         },
         "spread": {"conflict": span(0.1), "same_person": span(0.2), "has_context": True},
-        "kinds": [
-            {name: getattr(kind, name) for name in ("name", "is_split", "items", "share")}
-            for kind in kinds()
-        ],
+        "kinds": list(map(asdict, kinds())),
         "contested": {
             "items": 1000,
             "contested": 300,
@@ -274,21 +259,28 @@ def analysis(part: dict[str, Any] | None = None, **changes: Any) -> dict[str, An
     """Return an ``analysis.json`` of one set of pairs, without charts."""
     intervals = {"accuracy": span(0.7, 0.02), "loss": span(0.6, 0.02), "brier": span(0.2)}
     question = "Do annotators choose differently?"
-    scores = ScoresAnalysis(
-        file="scores.jsonl",
-        kind="pairs",
-        name="",
-        head={"type": "factor"},
-        rows_left_out=0,
-        groups=[],
-        clusters=100,
-        tests=[
-            TestResult("annotator_permutation", question, 1.0, 0.002, 999, "It cannot say why.")
-        ],
-    )
+    test = TestResult("annotator_permutation", question, 1.0, 0.002, 999, "It cannot say why.")
+    head = {"type": "factor"}
+    scores = ScoresAnalysis("scores.jsonl", "pairs", "", head, 0, [], clusters=100, tests=[test])
     groups = [{"labels": {}, "n": 1000, "intervals": intervals}]
     own = {"groups": groups, "votes": part, "with_objective": False, **changes}
     return {"analyses": [asdict(scores) | own], "comparisons": [], "sections": []}
+
+
+def rows(size: int = 60, seed: int = 0, **columns: Any) -> list[dict[str, Any]]:
+    """Return pairs of two topics with the raw outputs of a mean_and_variance head."""
+    generator = np.random.default_rng(seed)
+    return [
+        {
+            "prompt": f"Human: how to {'pick a lock' if n % 2 else 'bake bread'} {n % 20}?",
+            "chosen": f"yes {n}",
+            "rejected": "no",
+            "data_subset": "harmless" if n % 2 else "helpful",
+            **pair([float(generator.normal(0.5)), 2.0 if n % 2 else -2.0], [0.0, 0.0]),
+            **columns,
+        }
+        for n in range(size)
+    ]
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--\ud800"
@@ -302,16 +294,15 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.policy = ""
         self.feed(html)
         self.visible = " ".join(" ".join(self.text).split())
+        equivalents = {attrs.get("http-equiv"): attrs.get("content") for _, attrs in self.tags}
+        self.policy = str(equivalents["Content-Security-Policy"])
         self.code = [s for attrs, s in self.scripts if attrs.get("id") in (None, "plotly")]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a tag, and the policy that stands in it."""
+        """Note a tag."""
         self.tags.append((tag, dict(attrs)))
-        if ("http-equiv", "Content-Security-Policy") in attrs:
-            self.policy = dict(attrs)["content"] or ""
 
     def handle_data(self, data: str) -> None:
         """Note a text as the script, or as shown."""

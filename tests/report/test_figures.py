@@ -7,82 +7,40 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from hidden_context.analysis.analysis_file import read_analysis
+from hidden_context.analysis.analysis_file import read_analysis, to_json
+from hidden_context.analysis.config import AnalyzeConfig
+from hidden_context.analysis.measure.choices import ALPHAS
+from hidden_context.analysis.workflow import run as analyze
 from hidden_context.cli import figure as command
+from hidden_context.data.storage.files import to_plain
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from hidden_context.report.figures import panels
 from hidden_context.report.figures.style import COLOURS, analysis_labels
 from hidden_context.report.figures.workflow import NAMES, FigureConfig, draw, run
+from report.people_found import rows
+from support.score_rows import write
 
 
-def _interval(estimate, reach=0.05):
-    low, high = (None, None) if reach is None else (estimate - reach, estimate + 2 * reach)
-    return {"estimate": estimate, "low": low, "high": high, "level": 0.95, "method": "bootstrap"}
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """What analyze writes on two models of the same pairs, and their comparison."""
+    folder = tmp_path_factory.mktemp("scores")
+    files = [write(folder / f"{name}.jsonl", rows(90, seed)) for seed, name in enumerate("ab")]
+    config = AnalyzeConfig(compare=files, head="factor", contexts=True, resamples=99)
+    return to_plain(to_json(analyze(config)))
 
 
-def _group(labels, n, accuracy):
-    shares = {"shared_context": 0.3, "noise": 0.6, "ignorance": 0.1}
-    by = {"mean": _interval(accuracy - 0.02), "quantile:0.01": _interval(accuracy - 0.1)}
-    explained = {"r2": _interval(accuracy - 0.3), "r2_within": _interval(accuracy - 0.4)}
-    intervals = {"accuracy": _interval(accuracy), "accuracy_at": by, **explained}
-    return {"labels": labels, "n": n, "variance_shares": shares, "intervals": intervals}
+@pytest.fixture
+def content(two_models):
+    """The analysis of the first model and the comparison, to change."""
+    return copy.deepcopy({**two_models, "analyses": two_models["analyses"][:1]})
+
+
+def _without_ends(interval):
+    return {**interval, "low": None, "high": None}
 
 
 BARE = {"labels": {}, "n": 1, "intervals": {}, "variance_shares": None}
-
-
-def _bin(low, n, observed):
-    ends = {"observed_low": observed - 0.06, "observed_high": observed + 0.03}
-    middle = {"predicted": low + 0.04, "observed": observed}
-    return {"low": low, "high": low + 0.1, "n": n, **middle, **ends}
-
-
-def _point(measure, alpha, unsafe, accuracy):
-    name = measure if alpha is None else f"{measure}:{alpha}"
-    sides = {"unsafe": _interval(unsafe), "accuracy": _interval(accuracy)}
-    return {"measure": measure, "alpha": alpha, "name": name, **sides}
-
-
-def _analysis(file="run/scores.jsonl", shift=0.0):
-    fields = ("name", "prompts", "pairs", "mean_variance", "variance_share")
-    rows = [("pick, lock", 9, 30, 0.8, 0.7), ("plan, $5", 20, 70, 0.1, 0.3)]
-    contexts = [dict(zip(fields, row, strict=True)) for row in rows]
-    bins = [_bin(0.5, 80, 0.58), _bin(0.7, 15, 0.7), {**_bin(0.9, 0, 0.0), "observed": None}]
-    return {
-        "file": file,
-        "kind": "pairs",
-        "name": "",
-        "groups": [
-            _group({}, 100, 0.7 + shift),
-            _group({"data_subset": "helpful"}, 60, 0.8 + shift),
-            _group({"data_subset": "harmless"}, 40, 0.6 + shift),
-        ],
-        "calibration": {"ece": _interval(0.031, 0.01), "brier": _interval(0.2, 0.01), "bins": bins},
-        "frontier": [
-            _point("mean", None, 0.4, 0.8),
-            _point("quantile", 0.01, 0.2, 0.7),
-            _point("quantile", 0.5, 0.4, 0.8),
-            _point("cvar", 0.01, 0.1, 0.6),
-        ],
-        "contexts": {"features": "tfidf", "prompts": 29, "clusters": contexts, "top": []},
-    }
-
-
-def _content(*analyses):
-    difference = {"metric": "accuracy", "first": 0.7, "second": 0.75, "difference": _interval(0.05)}
-    differences = [
-        {**difference, "p_value": 0.03},
-        {**difference, "metric": "loss", "difference": _interval(-0.1), "p_value": 0.0001},
-        {**difference, "metric": "accuracy_at/mean", "p_value": None},
-    ]
-    comparison = {"first": "a/s.jsonl", "second": "b/s.jsonl", "differences": differences}
-    return {
-        "format": "hidden_context.analysis",
-        "version": 3,
-        "config": {},
-        "analyses": list(analyses or [_analysis()]),
-        "comparisons": [comparison],
-    }
 
 
 def _write(tmp_path, content):
@@ -130,102 +88,108 @@ def _ends(*intervals):
         ("variance", ("r2", "r2_within")),
     ],
 )
-def test_every_estimate_and_interval_is_drawn_by_group(figure, metrics):
-    content = _content()
+def test_every_estimate_and_interval_is_drawn_by_group(content, figure, metrics):
+    everything, *parts = groups = content["analyses"][0]["groups"]
+    # as of a head that is not symmetric
+    everything["intervals"]["accuracy_at"]["mean"] = parts[0]["intervals"]["accuracy"]
     drawn_figure = draw(figure, content, width=6.8)
     assert isinstance(drawn_figure, Figure)
     assert drawn_figure.get_size_inches()[0] == pytest.approx(6.8)
     (axes,) = drawn_figure.axes
-    groups = content["analyses"][0]["groups"]
     drawn = [panels.interval_of(group, metric) for group in groups for metric in metrics]
     assert _horizontal(axes) == _ends(*drawn)
     estimates = sorted(points[0, 0] for points in _lines(axes, True))
     assert estimates == pytest.approx(sorted(each["estimate"] for each in drawn))
-    assert _rows(axes) == ["all rows", "helpful", "harmless"]
+    assert _rows(axes) == ["all rows", "harmless", "helpful"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first row is on top
     assert figure == "accuracy" or axes.get_xlim() == (0, 1)
 
 
-def test_the_mean_is_not_drawn_where_it_says_what_the_probability_does():
-    content = _content()
-    for group in content["analyses"][0]["groups"]:
-        group["intervals"]["accuracy_at"]["mean"] = group["intervals"]["accuracy"]
+def test_the_mean_is_not_drawn_where_it_says_what_the_probability_does(content):
     figure = draw("accuracy", content)
     assert len(_horizontal(figure.axes[0])) == 6
     assert _legend(figure) == ["P(preferred) > ½", "by quantile:0.01"]
 
 
-def test_analyses_have_colours_and_groups_are_put_side_by_side():
-    second = _analysis("run/other.jsonl", 0.05)
-    second["groups"].append(_group({"objective": "a"}, 5, 0.5))
-    figure = draw("variance", _content(_analysis(), second))
+def test_analyses_have_colours_and_groups_are_put_side_by_side(two_models):
+    first, second = copy.deepcopy(two_models["analyses"])
+    second["groups"].append({**second["groups"][0], "labels": {"objective": "a"}})
+    figure = draw("variance", {"analyses": [first, second]})
     (axes,) = figure.axes
-    assert _rows(axes) == ["all rows", "helpful", "harmless", "objective a"]
+    assert _rows(axes) == ["all rows", "harmless", "helpful", "objective a"]
     colours = {line.get_color() for line in axes.lines}
     assert colours == set(COLOURS[:2])
-    assert _legend(figure) == ["scores.jsonl", "other.jsonl", "r²", "r² within prompts"]
+    assert _legend(figure) == ["a.jsonl", "b.jsonl", "r²", "r² within prompts"]
 
 
-def test_an_interval_without_ends_is_a_marker_alone():
-    content = _content()
+def test_an_interval_without_ends_is_a_marker_alone(content):
     for group in content["analyses"][0]["groups"]:
-        group["intervals"] = {"accuracy": _interval(0.7, None), "r2": None, "accuracy_at": {}}
+        accuracy = _without_ends(group["intervals"]["accuracy"])
+        group["intervals"] = {"accuracy": accuracy, "r2": None, "accuracy_at": {}}
     (axes,) = draw("accuracy", content).axes
     assert _horizontal(axes) == []
     assert len(_lines(axes, True)) == 3
 
 
-def test_reliability_draws_bins_counts_and_the_intervals_there_are():
-    content = _content()
-    figure = draw("reliability", content)
-    upper, lower = figure.axes
-    (curve,) = _lines(upper, True)
-    assert curve == pytest.approx(np.array([[0.54, 0.58], [0.74, 0.7]]))
-    assert _upright(upper) == pytest.approx(np.array([[0.52, 0.61], [0.64, 0.73]]))
-    assert [bar.get_height() for bar in lower.patches] == [80, 15]
-    assert [bar.get_x() for bar in lower.patches] == [0.5, 0.7]
-    assert "ECE 0.031 [0.021, 0.051]" in upper.texts[0].get_text()
-    assert upper.get_ylim()[0] < 0.52
+def test_reliability_draws_bins_counts_and_the_intervals_there_are(content):
     calibration = content["analyses"][0]["calibration"]
-    calibration["ece"] = _interval(0.05, None)
-    calibration["bins"][0]["observed_low"] = None
+    *bins, empty = calibration["bins"]
+    empty["n"] = 0
+    calibration["ece"] |= {"estimate": 0.031, "low": 0.021, "high": 0.051}
+    upper, lower = draw("reliability", content).axes
+    (curve,) = _lines(upper, True)
+    assert curve.tolist() == [[each["predicted"], each["observed"]] for each in bins]
+    ends = [[each["observed_low"], each["observed_high"]] for each in bins]
+    assert [each.tolist() for each in _upright(upper)] == ends
+    assert [bar.get_height() for bar in lower.patches] == [each["n"] for each in bins]
+    assert [bar.get_x() for bar in lower.patches] == [each["low"] for each in bins]
+    assert "ECE 0.031 [0.021, 0.051]" in upper.texts[0].get_text()
+    assert upper.get_ylim()[0] == pytest.approx(min(0.5, *np.ravel(ends)) - 0.03)
+    calibration["ece"] = _without_ends(calibration["ece"])
+    bins[0]["observed_low"] = None
     upper = draw("reliability", content).axes[0]
-    assert upper.texts[0].get_text().startswith("ECE 0.050\nBrier 0.200 [")
-    assert len(_lines(upper, False)) == 2  # the diagonal and one interval
+    brier = calibration["brier"]["estimate"]
+    assert upper.texts[0].get_text().startswith(f"ECE 0.031\nBrier {brier:.3f} [")
+    assert len(_lines(upper, False)) == len(bins)  # the diagonal, and an interval less
 
 
-def test_frontier_draws_the_sides_there_are_over_alpha():
-    figure = draw("frontier", _content())
-    unsafe, accuracy = figure.axes
-    for axes, values in ((unsafe, [0.2, 0.4, 0.1]), (accuracy, [0.7, 0.8, 0.6])):
+def test_frontier_draws_the_sides_there_are_over_alpha(content):
+    mean, *cautious = content["analyses"][0]["frontier"]
+    figure = draw("frontier", content)
+    for axes, side in zip(figure.axes, ("unsafe", "accuracy"), strict=True):
         assert axes.get_xscale() == "log"
         curves = _lines(axes, True)
-        assert [y for curve in curves for y in curve[:, 1]] == pytest.approx(values)
-        assert curves[0][:, 0] == pytest.approx([0.01, 0.5], rel=0.1)
-        expected = [[v - 0.05, v + 0.1] for v in values]
-        assert _upright(axes) == pytest.approx(np.array(expected))
-    level = [p[0, 1] for p in _lines(unsafe, False) if p[0, 1] == p[1, 1]]
-    assert level == pytest.approx([0.4])
-    assert [t.get_text() for t in accuracy.get_xticklabels()] == ["0.01", "0.5"]
-    content = _content()  # of responses, which have no accuracy
-    for point in content["analyses"][0]["frontier"]:
+        found = [point[side] for point in cautious]
+        heights = [y for curve in curves for y in curve[:, 1]]
+        assert heights == [each["estimate"] for each in found]
+        assert curves[0][:, 0] == pytest.approx(ALPHAS, rel=0.1)
+        expected = [[each["low"], each["high"]] for each in found]
+        assert [each.tolist() for each in _upright(axes)] == expected
+        level = [p[0, 1] for p in _lines(axes, False) if p[0, 1] == p[1, 1]]
+        assert level == [mean[side]["estimate"]]
+    labels = [t.get_text() for t in figure.axes[1].get_xticklabels()]
+    assert labels == [f"{alpha:g}" for alpha in ALPHAS]
+    for point in (mean, *cautious):  # as of responses
         point["accuracy"] = None
     (axes,) = draw("frontier", content).axes
     assert axes.get_ylabel().startswith("unsafe")
 
 
-def test_contexts_bars_are_shares():
-    (axes,) = draw("contexts", _content()).axes
-    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.7, 0.3])
+def test_contexts_bars_are_shares(content):
+    clusters = content["analyses"][0]["contexts"]["clusters"]
+    clusters[1]["name"] = "plan, $5"
+    (axes,) = draw("contexts", content).axes
+    assert [bar.get_width() for bar in axes.patches] == [c["variance_share"] for c in clusters]
     (pairs,) = _lines(axes, True)
-    assert pairs == pytest.approx(np.array([[0.3, 0], [0.7, 1]]))
-    assert [t.get_text() for t in axes.texts] == ["0.8", "0.1"]
+    assert pairs.tolist() == [[each["pairs"] / 90, n] for n, each in enumerate(clusters)]
+    assert [t.get_text() for t in axes.texts] == [f"{c['mean_variance']:.2g}" for c in clusters]
     assert axes.get_yticklabels()[1].get_text() == r"plan, \$5"
 
 
-def test_figures_of_two_models_name_them():
-    content = _content(_analysis("a/scores.jsonl"), _analysis("b/scores.jsonl", 0.1))
+def test_figures_of_two_models_name_them(two_models):
     names = ["a/scores.jsonl", "b/scores.jsonl"]
+    pairs = zip(two_models["analyses"], names, strict=True)
+    content = {"analyses": [{**scores, "file": name} for scores, name in pairs]}
     causes = _rows(draw("causes", content).axes[0])
     assert causes[:2] == [f"all rows, {name}" for name in names]
     assert [axes.get_title(loc="left") for axes in draw("contexts", content).axes] == names
@@ -234,62 +198,64 @@ def test_figures_of_two_models_name_them():
     assert _legend(draw("frontier", content)) == [*names, "mean", "quantile", "CVaR"]
 
 
-def test_causes_add_up():
-    (axes,) = draw("causes", _content()).axes
+def test_causes_add_up(content):
+    for group in content["analyses"][0]["groups"]:
+        group["variance_shares"] |= {"shared_context": 0.3, "noise": 0.6, "ignorance": 0.1}
+    (axes,) = draw("causes", content).axes
     bars = np.array([[bar.get_x(), bar.get_width()] for bar in axes.patches]).reshape(3, 3, 2)
     assert bars[:, 0, 1] == pytest.approx([0.3, 0.6, 0.1])
     assert bars[2, :, 0] + bars[2, :, 1] == pytest.approx(np.ones(3))
 
 
-def test_comparisons_share_panels_with_a_scale_for_each_metric():
-    content = _content()
+def test_comparisons_share_panels_with_a_scale_for_each_metric(content):
+    (comparison,) = content["comparisons"]
+    comparison["differences"] = differences = comparison["differences"][-3:]
+    for found, p in zip(differences, (0.03, 0.0001, None), strict=True):
+        found["p_value"] = p
     figure = draw("comparison", content)
-    differences = content["comparisons"][0]["differences"]
     assert len(figure.axes) == 3
     for axes, found in zip(figure.axes, differences, strict=True):
         assert _horizontal(axes) == _ends(found["difference"])
         assert axes.get_xlim()[0] < 0 < axes.get_xlim()[1]
     texts = [[t.get_text() for t in axes.texts] for axes in figure.axes]
     assert texts == [["p = 0.03"], ["p < 0.001"], []]
-    assert figure.axes[2].get_yticklabels()[0].get_text() == "accuracy by mean"
-    assert figure.axes[2].get_xlabel() == "b/s.jsonl − a/s.jsonl"
-    other = copy.deepcopy(content["comparisons"][0]) | {"second": "c/s.jsonl"}
-    content["comparisons"].append(other)
+    assert figure.axes[2].get_yticklabels()[0].get_text() == "accuracy by quantile:0.01"
+    assert figure.axes[2].get_xlabel() == "b.jsonl − a.jsonl"
+    content["comparisons"].append({**comparison, "second": f"{comparison['second']}.gz"})
     figure = draw("comparison", content)
     assert len(_horizontal(figure.axes[0])) == 2
-    assert _legend(figure) == ["b/s.jsonl − a/s.jsonl", "c/s.jsonl − a/s.jsonl"]
-
-
-def _without(name, value):
-    return _content(_analysis() | {name: value})
+    assert _legend(figure) == ["b.jsonl − a.jsonl", "b.jsonl.gz − a.jsonl"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "change", "words"),
     [
-        ("contexts", _without("contexts", None), "the figure contexts from.*--contexts"),
-        ("reliability", _without("calibration", None), "the figure reliability from.*with labels"),
-        ("frontier", _without("frontier", []), "the figure frontier from.*with a variance"),
-        ("accuracy", _without("kind", "responses"), "figure accuracy from.*reward_output_chosen"),
-        ("variance", _without("groups", [BARE]), "the figure variance from.*with a variance"),
-        ("causes", _without("groups", [BARE]), "the figure causes from.*tells causes"),
-        ("comparison", _content() | {"comparisons": []}, "--compare FIRST SECOND"),
-        ("pie", _content(), "not one of reliability"),
-        ("accuracy", _content(*[_analysis()] * 8), "8 analyses do not fit"),
+        ("contexts", {"contexts": None}, "the figure contexts from.*--contexts"),
+        ("reliability", {"calibration": None}, "the figure reliability from.*with labels"),
+        ("frontier", {"frontier": []}, "the figure frontier from.*with a variance"),
+        ("accuracy", {"kind": "responses"}, "figure accuracy from.*reward_output_chosen"),
+        ("variance", {"groups": [BARE]}, "the figure variance from.*with a variance"),
+        ("causes", {"groups": [BARE]}, "the figure causes from.*separates the causes"),
+        ("comparison", {}, "--compare FIRST SECOND"),
+        ("pie", {}, "not one of reliability"),
     ],
 )
-def test_what_cannot_be_drawn_is_told_with_a_remedy(name, content, words):
+def test_what_cannot_be_drawn_is_told_with_a_remedy(content, name, change, words):
+    content["analyses"][0] |= change
     with pytest.raises(ConfigError, match=words):
-        draw(name, content)
+        draw(name, content | {"comparisons": []})
 
 
-def test_of_many_groups_the_largest_are_drawn():
-    analysis = _analysis()
-    analysis["groups"] += [_group({"annotator": str(k)}, k, 0.5) for k in range(60)]
-    rows = panels.group_rows([analysis])
-    assert len(rows) == 30
-    assert rows[0][0] == "all rows"
-    assert rows[-1][0] == "annotator 59"
+def test_there_are_no_more_analyses_than_colours(two_models):
+    with pytest.raises(ConfigError, match="at most 7 analyses, and there are 8"):
+        draw("accuracy", {"analyses": two_models["analyses"] * 4})
+
+
+def test_of_many_groups_the_largest_are_drawn(content):
+    groups = content["analyses"][0]["groups"]
+    groups += [{"labels": {"annotator": str(k)}, "n": k} for k in range(60)]
+    names = [name for name, _ in panels.group_rows(content["analyses"])]
+    assert (len(names), names[0], names[-1]) == (30, "all rows", "annotator 59")
 
 
 @pytest.mark.parametrize(
@@ -309,8 +275,8 @@ def test_analyses_are_named_by_what_tells_them_apart(places, expected):
 SIGNATURES = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG\r\n\x1a\n"}
 
 
-def test_every_figure_is_written_in_every_format(tmp_path):
-    path = _write(tmp_path, _content())
+def test_every_figure_is_written_in_every_format(tmp_path, content):
+    path = _write(tmp_path, content)
     files, again = (
         run(FigureConfig("all", str(path), output=f"{tmp_path}/{folder}/")) for folder in "ab"
     )
@@ -346,13 +312,14 @@ def test_where_a_figure_goes(tmp_path, name, output, expected):
     assert str(config.stem("accuracy")) == expected.format(tmp_path)
 
 
-def test_all_leaves_out_what_is_missing_and_says_so(tmp_path, caplog):
-    path = _write(tmp_path, _content(_analysis() | {"contexts": None}) | {"comparisons": []})
+def test_all_leaves_out_what_is_missing_and_says_so(tmp_path, content, caplog):
+    content["analyses"][0]["contexts"], content["comparisons"] = None, []
+    path = _write(tmp_path, content)
     files = run(FigureConfig("all", str(path), f"{tmp_path}/", ["png"]))
     assert {f.stem for f in files} == set(NAMES) - {"contexts", "comparison"}
     assert "figure contexts left out" in caplog.text
     bare = {"file": "x", "kind": "responses", "name": "", "groups": [{"labels": {}, "n": 1}]}
-    path = _write(tmp_path, _content(bare) | {"comparisons": []})
+    path = _write(tmp_path, content | {"analyses": [bare]})
     with pytest.raises(ConfigError, match="nothing to draw a figure from"):
         run(FigureConfig("all", str(path)))
     with pytest.raises(ConfigError, match=r"analysis\.json: there is nothing to draw"):
@@ -364,10 +331,7 @@ def test_all_leaves_out_what_is_missing_and_says_so(tmp_path, caplog):
     [
         ([1], "not hidden_context.analysis"),
         ({"format": "hidden_context.summary"}, "but hidden_context.summary"),
-        (
-            {"format": "hidden_context.analysis", "version": 1},
-            "its version is 1, but 2 to 3 are read",
-        ),
+        ({"format": "hidden_context.analysis", "version": 1}, "version is 1, but only 2 to 3 are"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, problem):
@@ -377,8 +341,7 @@ def test_other_files_are_refused(tmp_path, content, problem):
         read_analysis(tmp_path / "none.json")
 
 
-def test_a_file_changed_by_hand_is_an_error_that_names_it(tmp_path):
-    content = _content()
+def test_a_file_changed_by_hand_is_an_error_that_names_it(tmp_path, content):
     del content["analyses"][0]["calibration"]["bins"][0]["predicted"]
     with pytest.raises(DataError, match=r"analysis\.json.*predicted.*changed by hand"):
         run(FigureConfig("reliability", str(_write(tmp_path, content)), f"{tmp_path}/"))
@@ -392,8 +355,8 @@ def test_options_that_cannot_work(options):
         FigureConfig(**{"name": "accuracy", "analysis": "a.json", **options})
 
 
-def test_the_command_prints_the_files(tmp_path, capsys):
-    path = _write(tmp_path, _content())
+def test_the_command_prints_the_files(tmp_path, content, capsys):
+    path = _write(tmp_path, content)
     argv = ["variance", str(path), "--output", str(tmp_path / "v"), "--formats", "svg", "png"]
     assert command.main(argv) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "v.svg"), str(tmp_path / "v.png")]

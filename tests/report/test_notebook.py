@@ -17,12 +17,8 @@ from hidden_context.heads import EnsembleHead
 from hidden_context.report.figures import notebook
 
 HEADS = {
-    "base": heads.make("base"),
-    "mean_and_variance": heads.make("mean_and_variance"),
-    "mixture": heads.make("mixture"),
+    **{kind: heads.make(kind) for kind in heads.types()},
     "factor": heads.make("factor", num_factors=2),
-    "categorical": heads.make("categorical"),
-    "quantile": heads.make("quantile"),
     "ensemble": EnsembleHead(member=heads.make("mean_and_variance"), num_members=3),
     "ensemble of points": EnsembleHead(num_members=3),
 }
@@ -137,13 +133,9 @@ def test_rewards_with_gradients_and_in_half_the_precision_are_drawn():
         (_rewards("factor", 2, 3), {}, r"batch shape \(2, 3\).*rewards\[0\]"),
         (_rewards("factor", 0), {}, "0 rewards cannot be drawn"),
         (_rewards("factor", 21), {}, r"21 rewards cannot be drawn.*rewards\[:20\]"),
-        (_rewards("factor", 2), {"names": ["a"]}, "1 names for 2 rewards"),
+        (_rewards("factor", 2), {"names": ["a"]}, "2 rewards needs a name, but names has 1"),
         (_rewards("factor", 2), {"low": 1.0}, r"must lie in \(0, 1\)"),
-        (
-            NormalReward(torch.tensor([0.0, torch.nan]), torch.ones(2)),
-            {},
-            "reward 1 is not finite",
-        ),
+        (NormalReward(torch.tensor([0.0, torch.nan]), torch.ones(2)), {}, "reward 1 is not finite"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_with_a_remedy(rewards, options, said):

@@ -18,24 +18,8 @@ from hidden_context.report.html import words
 from hidden_context.report.html.page import render, write_people_page
 from hidden_context.report.workflow import run
 from report import people_found
-from report.people_found import HOSTILE, Page
-from support.score_rows import write
-
-
-def rows(size=60, **columns):
-    generator = np.random.default_rng(0)
-    return [
-        {
-            "prompt": f"Human: how to {'pick a lock' if n % 2 else 'bake bread'} {n % 20}?",
-            "chosen": f"yes {n}",
-            "rejected": "no",
-            "data_subset": "harmless" if n % 2 else "helpful",
-            "reward_output_chosen": [float(generator.normal(0.5)), 2.0 if n % 2 else -2.0],
-            "reward_output_rejected": [0.0, 0.0],
-            **columns,
-        }
-        for n in range(size)
-    ]
+from report.people_found import HOSTILE, Page, rows
+from support.score_rows import pair, write
 
 
 @pytest.fixture
@@ -154,7 +138,7 @@ def test_an_analysis_changed_by_hand_is_an_error_that_names_it(
     scores, output = str(tmp_path / "scores.jsonl"), str(tmp_path / "page.html")
     assert main(["report", scores, "--analysis", str(made), "--output", output]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {made}: something in it is missing or of another kind (")
+    assert error.startswith(f"error: {made}: a field is missing or has the wrong type (")
     assert "changed by hand" in error
     assert len(error.splitlines()) == 1
 
@@ -169,7 +153,7 @@ def test_an_analysis_of_version_2_gives_a_page_without_votes(report, made):
     _, page = report(analysis=str(made))
     assert "ranks the preferred response first" in page.visible
     made.write_text(json.dumps(content | {"analyses": [5]}))
-    with pytest.raises(DataError, match="missing or of another kind"):
+    with pytest.raises(DataError, match="missing or has the wrong type"):
         report(analysis=str(made))
 
 
@@ -179,11 +163,7 @@ def test_an_error_of_the_program_is_not_blamed_on_a_file():
 
 
 def test_rewards_beyond_what_numbers_hold_give_a_page(report):
-    far = {
-        **rows(1)[0],
-        "reward_output_chosen": [1e300, 0.0],
-        "reward_output_rejected": [-1e300, 0],
-    }
+    far = rows(1)[0] | pair([1e300, 0.0], [-1e300, 0])
     with np.errstate(over="ignore", invalid="ignore"):
         result, _ = report([far, far])
     assert result.pairs.shown == 2
@@ -198,10 +178,7 @@ def test_pages_without_pairs_and_of_two_models(tmp_path, report):
     assert result.pairs is None
     assert "Comparisons" not in page.visible
     assert "By quantile:0.01 the second response" in page.visible
-    second = rows()
-    for row in second:
-        row["reward_output_chosen"] = [row["reward_output_chosen"][0] + 1, 0.0]
-    files = [write(tmp_path / "a.jsonl", rows()), write(tmp_path / "b.jsonl", second)]
+    files = [write(tmp_path / f"{name}.jsonl", rows(60, seed)) for seed, name in enumerate("ab")]
     result = run(ReportConfig(compare=files, output=str(tmp_path / "two.html"), resamples=99))
     text = Page(result.path.read_text()).visible
     assert "Two models on the same rows" in text

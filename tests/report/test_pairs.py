@@ -12,18 +12,15 @@ from hidden_context.analysis.measure.evidence import pair_evidence
 from hidden_context.analysis.read.files import read_score_file
 from hidden_context.likelihood import make_likelihood
 from hidden_context.report.html.pairs import encode, pairs_payload
-from support.score_rows import write
+from support.rows import assistant, user
+from support.score_rows import pair, write
+
+PROMPT = "Human: Hi\n\nAssistant:"
 
 
 def row(number, **columns):
-    return {
-        "prompt": "Human: Hi\n\nAssistant:",
-        "chosen": f"Human: Hi\n\nAssistant: yes {number}",
-        "rejected": "no",
-        "reward_output_chosen": [float(number), 0.5],
-        "reward_output_rejected": [0.0, -0.5],
-        **columns,
-    }
+    texts = {"prompt": PROMPT, "chosen": f"{PROMPT} yes {number}", "rejected": "no"}
+    return pair([float(number), 0.5], [0.0, -0.5], **texts | columns)
 
 
 def payload_of(tmp_path, rows, places=None, max_text=100, head=None, **options):
@@ -53,21 +50,15 @@ def test_numbers_come_back_out_of_the_page(tmp_path):
 
 
 def test_prompts_stand_once_and_responses_without_them(tmp_path):
-    other = row(
-        2, prompt=None, chosen="Human: Yo\n\nAssistant: a", rejected="Human: Yo\n\nAssistant: b"
-    )
+    other = row(2, **{name: f"Human: Yo\n\nAssistant: {name}" for name in ("chosen", "rejected")})
     del other["prompt"]
-    messages = row(
-        3,
-        prompt=[{"role": "user", "content": "Hey"}],
-        chosen=[{"role": "user", "content": "Hey"}, {"role": "assistant", "content": "A"}],
-        rejected=[{"role": "user", "content": "Hey"}, {"role": "assistant", "content": "B"}],
-    )
+    hey = [user("Hey")]
+    messages = row(3, prompt=hey, chosen=[*hey, assistant("A")], rejected=[*hey, assistant("B")])
     _, _, payload, _ = payload_of(tmp_path, [row(0), row(1), other, messages])
     assert payload["prompts"] == ["Human: Hi\n\nAssistant:", "Human: Yo\n\nAssistant:", "user: Hey"]
     assert payload["prompt"] == [0, 0, 1, 2]
-    assert payload["chosen"] == ["yes 0", "yes 1", "a", "assistant: A"]
-    assert payload["rejected"] == ["no", "no", "b", "assistant: B"]
+    assert payload["chosen"] == ["yes 0", "yes 1", "chosen", "assistant: A"]
+    assert payload["rejected"] == ["no", "no", "rejected", "assistant: B"]
 
 
 def test_rows_that_were_left_out_keep_texts_and_numbers_together(tmp_path):
@@ -92,8 +83,8 @@ def test_long_texts_are_cut_and_counted(tmp_path):
 
 def test_a_prompt_is_taken_off_whatever_white_space_it_begins_with(tmp_path):
     rows = [
-        row(0, prompt="Human: Hi\n\nAssistant:", chosen="\n\nHuman: Hi\n\nAssistant: well"),
-        row(1, prompt="\n\nHuman: Hi\n\nAssistant: ", chosen="Human: Hi\n\nAssistant: well"),
+        row(0, chosen=f"\n\n{PROMPT} well"),
+        row(1, prompt=f"\n\n{PROMPT} ", chosen=f"{PROMPT} well"),
     ]
     _, _, payload, _ = payload_of(tmp_path, rows)
     assert payload["chosen"] == ["well", "well"]
@@ -109,18 +100,13 @@ def test_texts_that_are_no_text_are_nothing(tmp_path):
 
 
 def test_every_head_has_components_and_a_point_has_no_scale(tmp_path):
-    rows = [row(n, reward_output_chosen=[1.5], reward_output_rejected=[0.0]) for n in range(2)]
+    rows = [row(n) | pair([1.5], [0.0]) for n in range(2)]
     _, _, payload, _ = payload_of(tmp_path, rows, head=heads.make("base"))
     assert payload["sigma"] is None
-    assert payload["chosen_components"] == {
-        "weight": [1, 1],
-        "location": [1.5, 1.5],
-        "scale": [0, 0],
-    }
+    point = {"weight": 1, "location": 1.5, "scale": 0}
+    assert payload["chosen_components"] == {name: [each] * 2 for name, each in point.items()}
     head = heads.make("categorical", num_atoms=4)
-    atoms = [
-        row(n, reward_output_chosen=[0.0] * 4, reward_output_rejected=[1.0] * 4) for n in range(2)
-    ]
+    atoms = [row(n) | pair([0.0] * 4, [1.0] * 4) for n in range(2)]
     _, _, payload, _ = payload_of(tmp_path, atoms, head=head)
     assert payload["components"] == 4
     assert payload["chosen_components"]["weight"] == [0.25] * 8

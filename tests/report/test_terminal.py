@@ -99,7 +99,7 @@ def test_inspect_says_in_short_what_votes_show(tmp_path, capsys: pytest.CaptureF
     assert main(["data", "inspect", write(tmp_path / "votes.jsonl", found)]) == 0
     out = capsys.readouterr().out
     assert "  votes: 240 on 40 pairs, 6 each (mean 6.0); several people judged 40 of them\n" in out
-    assert "  split: 100.0 % [91.2, 100.0] of these; unanimous 0.0 %, all equal 0.0 %\n" in out
+    assert "  split: 100.0 % [91.2, 100.0] of the items with several people; unanimous 0.0" in out
     line = next(line for line in out.splitlines() if "two people answer differently" in line)
     assert "Krippendorff's α" in line
     assert "  annotators: 6, 40 votes each (median 40)\n" in out
@@ -108,7 +108,7 @@ def test_inspect_says_in_short_what_votes_show(tmp_path, capsys: pytest.CaptureF
     assert "do annotators choose differently (within items)? p = 0.002 (how far" in out
     assert "readiness to say equal p = 0.002" in out
     assert "repeated: 1 answer to texts that the annotator had judged; 100.0 % the" in out
-    assert "  abstentions: 40, which are no votes\n" in out
+    assert "  abstentions: 40 (not counted as votes)\n" in out
     assert "secret" not in out
 
 
@@ -123,13 +123,16 @@ def test_ratings_have_their_own_words():
     few = observed_lines(observed([read_row(row) for row in alone]))
     assert few[0] == "ratings: 40 from 3 to 3; above 3 they count as high"
     assert few[2:] == [
-        "No item was judged by several people, so nobody can be seen to differ.",
-        "Fewer than five annotators are named, so nothing is said of annotators.",
+        "No item was judged by several people, so disagreement cannot be measured.",
+        "Fewer than five annotators are named, so annotators are not compared.",
     ]
 
 
 def test_a_share_without_an_interval_is_written_alone():
     example = read_row(people.pair(0, {f"w{n}": n % 2 for n in range(6)}))
     lines = observed_lines(observed([example], options=Observing(test_resamples=9)))
-    assert "split: 100.0 % of these; unanimous 0.0 %, all equal 0.0 %" in lines
+    (split,) = (line for line in lines if line.startswith("split: "))
+    assert split.endswith(
+        "100.0 % of the items with several people; unanimous 0.0 %, all equal 0.0 %"
+    )
     assert any(line.endswith("Krippendorff's α 0.00") for line in lines)

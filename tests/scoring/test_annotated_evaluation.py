@@ -21,26 +21,22 @@ from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.checkpoint.head_file import HeadFile, heads_folder, save_heads
 from hidden_context.models.checkpoint.likelihood_file import save_likelihood
 from hidden_context.models.sequence import SequenceRewardModel
-from hidden_context.scoring.evaluation import metrics_of_file, votes_of_file
+from hidden_context.scoring.evaluation import measure
+from hidden_context.scoring.rows import read_scored
 from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
 from support.builders import preference_rows, tiny_backbone
 from support.paper_layout import reward_checkpoint, write_rows
+from support.score_rows import pair
 from support.scoring import evaluate
 
 BASE = heads.make("base")
 SIDES = ("reward_output_chosen", "reward_output_rejected")
 
 
-def sigmoid(x):
-    return 1 / (1 + math.exp(-x))
-
-
-def pair(gap, **columns):
-    return {"reward_output_chosen": [gap], "reward_output_rejected": [0.0], **columns}
-
-
-def written_rows(tmp_path, rows):
-    return Path(write_rows(tmp_path / "r.jsonl", rows))
+def votes_of(path, rows):
+    """Write rows with raw outputs of a base head, and compare them with their votes."""
+    write_rows(path, rows)
+    return measure(read_scored(path), make_likelihood(BASE), path)[1]
 
 
 SAID = [
@@ -148,9 +144,10 @@ def test_what_the_model_cannot_read_is_told_before_anything_is_scored(tmp_path, 
     monkeypatch.setattr(SequenceRewardModel, "try_raw_outputs", None)
     with pytest.raises(DataError, match=r"pairs.jsonl, line 2, field 'strength'"):
         evaluate(folder, write_rows(tmp_path / "pairs.jsonl", rows))
-    rows = [pair(0.5), pair(0.5), pair(0.5, annotations=[{"strength": 1}, {"strength": 3}])]
+    said = ({}, {}, {"annotations": [{"strength": 1}, {"strength": 3}]})
+    path = write_rows(tmp_path / "scores.jsonl", [pair([0.5], [0.0], **one) for one in said])
     with pytest.raises(DataError, match=r"line 3, field 'strength': strength 3 is beyond 5 le"):
-        metrics_of_file(written_rows(tmp_path, rows), likelihood)
+        measure(read_scored(path), likelihood, path)
 
 
 def voted(rows, people=4):
@@ -169,9 +166,8 @@ def scored(rows):
 
 
 def test_votes_agree_with_an_analysis_of_the_same_file(tmp_path):
-    path = written_rows(tmp_path, scored(voted(preference_rows(40))))
-    found = votes_of_file(path, make_likelihood(BASE))
-    config = AnalyzeConfig(files=[str(path)], resamples=1000, head="base")
+    found = votes_of(tmp_path / "r.jsonl", scored(voted(preference_rows(40))))
+    config = AnalyzeConfig(files=[str(tmp_path / "r.jsonl")], resamples=1000, head="base")
     (analysis,) = score_analysis.run(config).analyses
     assert found == analysis.votes.metrics
     assert (found.votes, found.annotators) == (160, 4)
@@ -181,21 +177,20 @@ def test_rated_texts_and_rows_without_rewards_have_no_votes(tmp_path):
     rows = scored(voted(preference_rows(12)))
     rows[3]["reward_output_chosen"] = None
     rated = {"text": "Tea.", "ratings": [{"rating": 3}], "reward_output": [0.5]}
-    found = votes_of_file(written_rows(tmp_path, [rated, *rows]), make_likelihood(BASE))
+    found = votes_of(tmp_path / "r.jsonl", [rated, *rows])
     assert (found.items, found.votes) == (11, 44)
     for others in ([rated], scored(preference_rows(4))):
-        assert votes_of_file(written_rows(tmp_path, others), make_likelihood(BASE)) is None
+        assert votes_of(tmp_path / "r.jsonl", others) is None
 
 
 def test_votes_of_one_annotator_each_are_put_together_over_rows(tmp_path):
-    row = {**preference_rows(1)[0], **pair(1.0), "annotator": "a"}
+    row = {**preference_rows(1)[0], **pair([1.0], [0.0]), "annotator": "a"}
     names = (("chosen", "rejected"), SIDES)
     turned = row | {a: row[b] for one, two in names for a, b in ((one, two), (two, one))}
-    path = written_rows(tmp_path, [row, turned | {"annotator": "b"}])
-    found = votes_of_file(path, make_likelihood(BASE))
+    found = votes_of(tmp_path / "r.jsonl", [row, turned | {"annotator": "b"}])
     assert (found.items, found.votes, found.several) == (1, 2, 1)
     losses = {row.name: row.two_way.estimate for row in found.loss}
-    assert losses["model"] == pytest.approx(-math.log(sigmoid(1) * sigmoid(-1)) / 2)
+    assert losses["model"] == pytest.approx(math.log(2 * math.cosh(0.5)))
     assert losses["floor"] == pytest.approx(math.log(2))
     assert found.disagreement.observed.estimate == 1
 
@@ -232,8 +227,7 @@ def test_a_moved_file_of_a_checkpoint_that_is_gone_has_the_numbers_of_its_evalua
 def test_a_benchmark_s_rewards_are_read_by_the_head_beside_them(tmp_path):
     """Of two logits the mean rises with the second minus the first."""
     path = tmp_path / "s.jsonl"
-    sides = {"reward_output_chosen": [1.0, 3.0], "reward_output_rejected": [2.0, -3.0]}
-    write_rows(path, [{"prompt": "a", "subset": "math-prm", **sides}])
+    write_rows(path, [pair([1.0, 3.0], [2.0, -3.0], prompt="a", subset="math-prm")])
     assert read_section_scores(path)[0].right["accuracy"].tolist() == [0]
     save_heads(path, {"m": make_likelihood(heads.make("categorical", num_atoms=2))})
     assert read_section_scores(path)[0].right["accuracy"].tolist() == [1]
@@ -242,10 +236,10 @@ def test_a_benchmark_s_rewards_are_read_by_the_head_beside_them(tmp_path):
 def test_an_analysis_does_not_overwrite_heads(tmp_path):
     (tmp_path / "t.jsonl.heads.partial").write_text("")
     with pytest.raises(StorageError, match=r"t\.jsonl\.heads could not be written"):
-        save_heads(tmp_path / "t.jsonl", {"m": make_likelihood(heads.make("base"))})
+        save_heads(tmp_path / "t.jsonl", {"m": make_likelihood(BASE)})
     path = tmp_path / "s.jsonl"
-    write_rows(path, [{"reward_output_chosen": [1.0], "reward_output_rejected": [0.0]}])
-    save_heads(path, {"m": make_likelihood(heads.make("base"))})
+    write_rows(path, [pair([1.0], [0.0])])
+    save_heads(path, {"m": make_likelihood(BASE)})
     kept = heads_folder(path) / "m" / "reward_head.json"
     assert main(["analyze", str(path), "--output", str(kept)]) == 2
     assert json.loads(kept.read_text())["head"]["type"] == "base"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hidden_context import heads, risk, scoring
+from hidden_context import heads, risk
 from hidden_context.errors import (
     CheckpointError,
     ConfigError,
@@ -17,7 +17,6 @@ from hidden_context.errors import (
 )
 from hidden_context.likelihood import LikelihoodOptions, make_likelihood
 from hidden_context.models.checkpoint.likelihood_file import save_likelihood
-from hidden_context.models.network import precision
 from hidden_context.scoring import EvaluateConfig, ScoreConfig, loading
 from hidden_context.scoring.columns import check_people, read_groups
 from hidden_context.scoring.config import ModelOptions
@@ -50,11 +49,11 @@ def test_models_are_named_after_their_folders():
         ({"window": 0}, "--window is 0"),
         ({"max_length": -1}, "--max_length is -1"),
         ({"num_outputs": 0}, "--num_outputs is 0"),
-        ({"annotator": "ann"}, "--annotator need risk measures, but none is named"),
-        ({"annotator": "ann", "groups": "g.json"}, "--annotator and --groups need risk"),
+        ({"annotator": "ann"}, "name risk measures for --annotator, as in"),
+        ({"annotator": "ann", "groups": "g.json"}, "measures for --annotator and --groups, as"),
         (
             {"groups": "g.json", "risk": ["mean"], "names": ["a", "groups_a"]},
-            "one model's name is another's after 'groups_'",
+            "like the columns of --groups for another model",
         ),
         ({"workers": 2}, "--workers needs --engine_cluster ray"),
         ({"cluster_address": "a"}, "--cluster_address needs --engine_cluster ray"),
@@ -70,12 +69,6 @@ def test_options_that_cannot_work_are_refused(options, words):
         make(**options)
 
 
-def test_public_names_load_lazily_and_unknown_ones_are_refused():
-    assert all(callable(getattr(scoring, name)) for name in scoring.__all__)
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = scoring.nothing
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -85,7 +78,7 @@ def test_public_names_load_lazily_and_unknown_ones_are_refused():
         ({"old": "ann"}, "field 'old': a list of at least one annotator"),
         ({"old": ["ann", None]}, "field 'old': an annotator is a name or a number"),
         ({"old": [True]}, "field 'old': an annotator is"),
-        ({"worst_group": ["ann"]}, "this name stands for the group that fares worst"),
+        ({"worst_group": ["ann"]}, "this name is reserved for the group with the lowest value"),
     ],
 )
 def test_a_file_of_something_else_is_refused_by_file_and_group(tmp_path, content, words):
@@ -116,15 +109,14 @@ RELATIVE = {"risk": ["mean", "relative_cvar:0.1"]}
         (["factor", "checkpoint"], RELATIVE, r"normal has a mean_and_variance head\.$"),
         (["checkpoint"], {"annotator": "ann"}, "--annotator ann: .*normal knows no annotators"),
         (["factor", "checkpoint"], {"groups": {"old": ["ann"]}},
-         "--groups g.json, .*normal: this model knows no annot"),
+         "--groups g.json, .*normal: this model has not learned annot"),
         (["factor"], {"groups": {"old": ["ann", "zoe"]}}, "--groups g.json, .*does not know: zoe"),
         (["habits"], {"annotator": "ann"}, "knows how annotators answer, but not what each"),
     ],
 )  # fmt: skip
 def test_models_that_cannot_give_the_risk_measures(request, habits, names, options, words):
-    models = [request.getfixturevalue(name) for name in names]
     with pytest.raises(ConfigError, match=words):
-        check(models, **options)
+        check([request.getfixturevalue(name) for name in names], **options)
 
 
 @pytest.fixture
@@ -160,40 +152,26 @@ def test_an_annotator_who_is_not_known_is_told_once(factor, checkpoint):
         ),
         ({"head": "quantile"}, heads.make("quantile")),
         ({"head": "factor", "num_outputs": 5}, heads.make("factor", num_factors=3)),
-        ({"head": "mixture", "num_outputs": 4}, "mixture head has num_outputs 3, but --num_out"),
-        ({"head": "sparse"}, "'sparse' is not known; choose one of base, mean_and"),
     ],
 )
-def test_the_head_that_options_name_or_why_they_contradict(options, head):
-    if isinstance(head, str):
-        with pytest.raises(ConfigError, match=head):
-            wanted_head(ModelOptions(**options))
-    else:
-        assert wanted_head(ModelOptions(**options)) == head
+def test_the_head_that_options_name(options, head):
+    assert wanted_head(ModelOptions(**options)) == head
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "found"),
+    ("model", "options"),
     [
         # the checkpoint's own likelihood holds, and a name alone asks for no size
-        ("checkpoint", {"num_outputs": 2, "likelihood": "logistic"}, "mean_and_variance"),
-        ("checkpoint", {"head": "mean_and_variance"}, "mean_and_variance"),
-        ("checkpoint", {"num_outputs": 1}, r"has a mean_and_variance head \(num_outputs 2\), but"),
-        ("checkpoint", {"head": "base"}, r"has a mean_and_variance head \(num_outputs 2\), but"),
-        ("categorical", {"head": "categorical"}, "categorical"),
-        ("categorical", {"num_outputs": 5}, "categorical"),
-        ("factor", {"head": "factor", "num_outputs": 3}, r"a factor head \(num_outputs 4\), but f"),
+        ("checkpoint", {"num_outputs": 2, "likelihood": "logistic"}),
+        ("checkpoint", {"head": "mean_and_variance"}),
+        ("categorical", {"head": "categorical"}),
+        ("categorical", {"num_outputs": 5}),
     ],
 )
-def test_what_the_checkpoint_says_of_its_head_holds(request, model, options, found):
-    folder, options = request.getfixturevalue(model), ModelOptions(**options)
-    if " " in found:
-        with pytest.raises(CheckpointError, match=found):
-            load_model(folder, options)
-    else:
-        head = load_model(folder, options).head
-        assert head == load_model(folder, ModelOptions()).head
-        assert head.type == found
+def test_what_the_checkpoint_says_of_its_head_holds(request, model, options):
+    folder = request.getfixturevalue(model)
+    found = load_model(folder, ModelOptions(**options)).head
+    assert found == load_model(folder, ModelOptions()).head
 
 
 def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoint, tmp_path):
@@ -204,6 +182,8 @@ def test_what_was_learned_beside_the_network_is_read_without_it(factor, checkpoi
     assert read_likelihood(checkpoint, ModelOptions()).options == LikelihoodOptions()
     with pytest.raises(MissingFileError):
         read_likelihood(str(tmp_path / "absent"), ModelOptions())
+    with pytest.raises(CheckpointError, match=r"a factor head \(num_outputs 4\), but factor \(num"):
+        load_model(factor, ModelOptions(head="factor", num_outputs=3))
 
 
 def test_a_ready_made_model_without_a_head_file_needs_no_name(tmp_path):
@@ -211,7 +191,7 @@ def test_a_ready_made_model_without_a_head_file_needs_no_name(tmp_path):
     assert load_model(ready, ModelOptions()).head == heads.make("base")
     assert read_likelihood(ready, ModelOptions()).head == heads.make("base")
     assert read_likelihood(ready, ModelOptions(num_outputs=2)).head.type == "mean_and_variance"
-    with pytest.raises(CheckpointError, match="2 outputs"):
+    with pytest.raises(CheckpointError, match="num_outputs 1, not 2"):
         load_model(ready, ModelOptions(num_outputs=2))
 
 
@@ -220,8 +200,6 @@ def test_paths_without_a_checkpoint_are_told_apart(checkpoint, tmp_path, monkeyp
     (tmp_path / "run" / "notes").mkdir(parents=True)
     with pytest.raises(MissingFileError, match=r"run/final does not exist. Give the folder of"):
         load_model("run/final", ModelOptions())
-    with pytest.raises(CheckpointError, match=r"run holds no checkpoint: none of config.json, ad"):
-        load_model("run", ModelOptions())
     Path("run/final").symlink_to(checkpoint)
     with pytest.raises(CheckpointError, match=r"is in it. There is one in run/final\.$"):
         load_model("run", ModelOptions())
@@ -229,24 +207,12 @@ def test_paths_without_a_checkpoint_are_told_apart(checkpoint, tmp_path, monkeyp
         load_model(f"{checkpoint}/config.json", ModelOptions())
 
 
-def test_a_slow_precision_is_obeyed_with_a_warning_of_the_forward_pass(checkpoint, monkeypatch):
-    seen = []
-
-    def measure(device, name, *, backward):
-        seen.append((device.type, name, backward))
-        return precision.Timings("cpu", 1, {"float32": 1e-3, name: 5e-3})
-
-    monkeypatch.setattr(precision, "measure", measure)
-    slow = ModelOptions(precision="bfloat16", device="cpu", max_length=17)
-    load_model(checkpoint, slow)
-    assert not seen  # so small a model is not measured
-    monkeypatch.setattr(precision, "MIN_WIDTH", 0)
-    for name in ("auto", "float32"):
-        load_model(checkpoint, ModelOptions(device="cpu", precision=name))
-    assert not seen
-    with pytest.warns(HiddenContextWarning, match="bfloat16 is 5.0 times slower than float32"):
-        model = load_model(checkpoint, slow)
-    assert seen == [("cpu", "bfloat16", False)]
+def test_a_precision_that_is_asked_for_is_obeyed_and_warned_of_if_slow(checkpoint, monkeypatch):
+    warned = []
+    monkeypatch.setattr(loading, "warn_if_slow", lambda *given: warned.append(given))
+    for name in ("auto", "bfloat16"):
+        model = load_model(checkpoint, ModelOptions(device="cpu", precision=name, max_length=17))
+    assert warned == [(torch.bfloat16, torch.device("cpu"), 32)]
     assert model.max_length == 17
     assert {p.dtype for p in model.module.transformer.parameters()} == {torch.bfloat16}
 

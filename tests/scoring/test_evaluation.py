@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from hidden_context.data.reshape import comparisons_of
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning, MissingFileError
 from hidden_context.likelihood import make_likelihood
 from hidden_context.scoring import EvaluateConfig
-from hidden_context.scoring.evaluation import TRAINING_CONFIG, metrics_of_file, warn_of_trained_rows
+from hidden_context.scoring.evaluation import TRAINING_CONFIG, measure, warn_of_trained_rows
 from hidden_context.scoring.rows import read_scored, rows_of
 from support.builders import preference_rows
 from support.paper_layout import jailbroken_rows, read_rows, reward_checkpoint, write_rows
@@ -75,18 +74,11 @@ def test_what_cannot_be_evaluated_is_refused(base, tmp_path):
     data = write_rows(tmp_path / "pairs.jsonl", preference_rows(3))
     with pytest.raises(ConfigError, match="is the input too"):
         evaluate(base, data, output=data)
-    with pytest.raises(MissingFileError, match=r"org/model does not exist.*hub with --output"):
+    with pytest.raises(MissingFileError, match=r"org/model does not exist.*results with --output"):
         evaluate("org/model", data)
     prompts = write_rows(tmp_path / "prompts.jsonl", jailbroken_rows())
     with pytest.raises(DataError, match="line 1, field 'chosen': the column is missing"):
         evaluate(base, prompts, output=str(tmp_path / "o.jsonl"))
-
-
-def warnings_of(work, *args, **options):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        work(*args, **options)
-    return [str(w.message) for w in caught if issubclass(w.category, HiddenContextWarning)]
 
 
 def losing(count):
@@ -100,98 +92,81 @@ def losing(count):
     ("rows", "options", "words"),
     [
         (losing(4), {}, None),
-        (losing(5), {}, "25% is lost of .*15 of 20 examples kept .5 dropped because a side is too"),
+        (losing(5), {}, "25% of the examples are lost: .*15 of 20 examples kept .5 dropped beca"),
         (losing(4), {"over_length": "null"}, None),
-        (losing(5), {"over_length": "null"}, "25% is lost of .*5 texts without a reward .see the"),
+        (losing(5), {"over_length": "null"}, "25% of the examples are lost: .*5 texts without a"),
         ([*losing(0), *[{"chosen": " ", "rejected": "text"}] * 8], {"eval_fraction": 0.5},
-         "29% is lost of .*8 dropped because a side is empty"),
+         "29% of the examples are lost: .*8 dropped because a side is empty"),
         (losing(20)[:15] + losing(0), {"eval_dataset_size": 10, "seed": 3},
-         "is lost of .*left out by the size limit"),
+         "of the examples are lost: .*left out by the size limit"),
     ],
 )  # fmt: skip
 def test_more_than_a_fifth_of_the_rows_without_a_part_in_metrics_is_told(
-    checkpoint, tmp_path, rows, options, words
+    checkpoint, tmp_path, recwarn, rows, options, words
 ):
     data, output = write_rows(tmp_path / "pairs.jsonl", rows), str(tmp_path / "o.jsonl")
     options = {"output": output, "max_length": 100, **options}
-    said = [each for each in warnings_of(evaluate, checkpoint, data, **options) if "lost" in each]
+    evaluate(checkpoint, data, **options)
+    said = [str(each.message) for each in recwarn if "lost" in str(each.message)]
     assert len(said) == (words is not None)
     if words is not None:
         assert re.search(words, said[0])
 
 
-TRAINED = {"train_split": "train", "eval_split": "test"}
-TOPICS = {"eval_fraction": 0.25, "split_by": "topic", "split_balance": "true"}
+TRAINED = {"train_split": "train", "eval_split": "test", "data_path": "pairs.jsonl"}
+QUARTER, WHOLE = {"eval_fraction": 0.25}, {"eval_fraction": None}
+TOPICS = {**QUARTER, "split_by": "topic", "split_balance": "true"}
+TABLE = {"eval_fraction": 0.2, "split_balance": "sides.json"}
+FOLDER = {"data_path": "data"}
+TRAIN = {**FOLDER, "eval_split": "train"}
 
 
 @pytest.mark.parametrize(
     ("trained", "given", "flags"),
     [
-        ({"eval_fraction": 0.25}, {}, "--eval_fraction 0.25"),
-        ({"eval_fraction": None}, {}, "--eval_fraction 0.1"),
-        ({"eval_fraction": 0.25}, {"eval_fraction": 0.5}, "--eval_fraction 0.25"),
+        (QUARTER, {}, "--eval_fraction 0.25"),
+        (WHOLE, {}, "--eval_fraction 0.1"),
+        (QUARTER, {"eval_fraction": 0.5}, "--eval_fraction 0.25"),
         (TOPICS, {}, "--eval_fraction 0.25 --split_by topic --split_balance"),
-        (
-            {"eval_fraction": 0.25, "split_by": "topic"},
-            {"eval_fraction": 0.25},
-            "--eval_fraction 0.25 --split_by topic",
-        ),
-        (
-            {"eval_fraction": 0.2, "split_balance": "sides.json"},
-            {"eval_fraction": 0.2, "split_balance": "false"},
-            "--eval_fraction 0.2 --split_balance sides.json",
-        ),
+        ({**QUARTER, "split_by": "topic"}, QUARTER, "--eval_fraction 0.25 --split_by topic"),
+        (TABLE, TABLE | {"split_balance": "false"},
+         "--eval_fraction 0.2 --split_balance sides.json"),
         ({"eval_fraction": 0.0}, {}, None),
-        ({"eval_fraction": 0.25}, {"eval_fraction": 0.25}, None),
-        ({"eval_fraction": None}, {"eval_fraction": 0.1}, None),
-        ({"eval_fraction": 0.25}, {"eval_fraction": 0.1}, None),  # a part of what was held out
+        (QUARTER, QUARTER, None),
+        (WHOLE, {"eval_fraction": 0.1}, None),
+        (QUARTER, {"eval_fraction": 0.1}, None),  # a part of what was held out
         (TOPICS, TOPICS | {"split_balance": "pairs.jsonl.splits"}, None),
-        ({"eval_fraction": 0.25, "data_path": "other.jsonl"}, {}, None),
+        ({**QUARTER, "data_path": "other.jsonl"}, {}, None),
+        # of several splits, what counts is which of them training divided
+        ({**QUARTER, **FOLDER}, TRAIN, "--eval_fraction 0.25"),
+        ({**QUARTER, **FOLDER}, {**FOLDER, "eval_split": "validation"}, None),
+        ({**WHOLE, **FOLDER}, TRAIN, None),
+        ({**WHOLE, **TRAIN}, TRAIN, "--eval_fraction 0.1"),  # one split for both is divided
+        ("[1]", {}, None),
+        ("a: [", {}, None),
+        (None, {}, None),
     ],
-)
+)  # fmt: skip
 def test_rows_of_the_training_are_told_with_the_options_that_leave_them_out(
-    tmp_path, trained, given, flags
+    tmp_path, monkeypatch, recwarn, trained, given, flags
 ):
-    data = write_rows(tmp_path / "pairs.jsonl", preference_rows(8))
-    assert said_of(tmp_path, data, trained, **given) == (
-        []
-        if flags is None
-        else [
-            f"some of the evaluated rows were used to train {tmp_path}; {flags} takes only the "
-            "rows that its training held out."
-        ]
-    )
-
-
-def said_of(folder, data, trained, **options):
-    content = yaml.safe_dump(TRAINED | {"data_path": data} | trained)
-    (folder / TRAINING_CONFIG).write_text(content)
-    config = EvaluateConfig(checkpoint=str(folder), data_path=data, **options)
-    return warnings_of(warn_of_trained_rows, config)
-
-
-def test_a_split_counts_where_training_divided_it(tmp_path):
-    write_rows(tmp_path / "data" / "train.jsonl", preference_rows(8))
-    data, divided = str(tmp_path / "data"), {"eval_fraction": 0.25}
-    whole = {"eval_fraction": None}
-    one_for_both = {**whole, "eval_split": "train"}  # one split for both is divided
-    assert len(said_of(tmp_path, data, divided, eval_split="train")) == 1
-    assert said_of(tmp_path, data, divided, eval_split="validation") == []
-    assert said_of(tmp_path, data, whole, eval_split="train") == []
-    assert len(said_of(tmp_path, data, one_for_both, eval_split="train")) == 1
-    config = EvaluateConfig(checkpoint=str(tmp_path), data_path=data, eval_split="train")
-    for content in ("[1]", "a: ["):
-        (tmp_path / TRAINING_CONFIG).write_text(content)
-        assert warnings_of(warn_of_trained_rows, config) == []
-    (tmp_path / TRAINING_CONFIG).unlink()
-    assert warnings_of(warn_of_trained_rows, config) == []
+    monkeypatch.chdir(tmp_path)
+    for path in ("pairs.jsonl", "data/train.jsonl"):
+        write_rows(path, preference_rows(8))
+    if trained is not None:
+        content = trained if isinstance(trained, str) else yaml.safe_dump(TRAINED | trained)
+        Path(TRAINING_CONFIG).write_text(content)
+    config = EvaluateConfig(**{"checkpoint": ".", "data_path": "pairs.jsonl"} | given)
+    said = f"some of the evaluated rows were used to train .; {flags} takes only the rows that its "
+    warn_of_trained_rows(config)
+    expected = [] if flags is None else [f"{said}training held out."]
+    assert [str(each.message) for each in recwarn] == expected
 
 
 def test_an_evaluation_says_it_and_goes_on(own, tmp_path, monkeypatch):
     """The data has the same path from where the training ran, or the same place."""
     data = write_rows(tmp_path / "pairs.jsonl", preference_rows(40))
-    trained = TRAINED | {"data_path": "pairs.jsonl", "eval_fraction": 0.25}
-    Path(own, TRAINING_CONFIG).write_text(yaml.safe_dump(trained))
+    Path(own, TRAINING_CONFIG).write_text(yaml.safe_dump(TRAINED | QUARTER))
     monkeypatch.chdir(tmp_path)
     with pytest.warns(HiddenContextWarning, match="--eval_fraction 0.25 takes only the rows"):
         assert evaluate(own, data).counts.written == 40
@@ -273,8 +248,7 @@ def test_what_was_said_is_read_back(tmp_path, row, kinds):
 
 
 def test_all_votes_on_two_responses_are_one_row(tmp_path):
-    example = read_row(VOTES, file="votes.jsonl", line=3)
-    (made,) = rows_of([example], "both")
+    (made,) = rows_of([read_row(VOTES, file="votes.jsonl", line=3)], "both")
     assert made.columns == {
         "prompt": "Tea?",
         "chosen": "Tea?Yes.",
@@ -313,4 +287,4 @@ def test_rows_without_a_reward_are_left_out_and_such_rows_alone_have_no_metrics(
     assert raw.tolist() == [[1.0], [0.0]]
     write_rows(path, rows[:1])
     with pytest.raises(DataError, match="no pair has rewards for both sides"):
-        metrics_of_file(path, make_likelihood(heads.make("base")))
+        measure(read_scored(path), make_likelihood(heads.make("base")), path)

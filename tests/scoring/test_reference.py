@@ -26,6 +26,7 @@ from hidden_context.scoring.config import ReferenceConfig
 from hidden_context.scoring.reference import draw, fit_place, make_reference, reference_of
 from hidden_context.scoring.requests import Scorer, disagreement
 from support.builders import preference_rows, tiny_tokenizer
+from support.models import refusal
 from support.paper_layout import reward_checkpoint, write_rows
 
 
@@ -135,8 +136,7 @@ def test_every_prompt_is_drawn_before_any_a_second_time():
 def test_a_model_brings_its_reference_along(folder, model):
     found = model.reference
     assert (found.facts["prompts"], found.facts["texts"]) == (150, 300)
-    texts = [text for one in examples(150) for text in one.inputs]
-    rewards = model.score(texts)
+    rewards = model.score([text for one in examples(150) for text in one.inputs])
     assert found.sigma.tolist() == pytest.approx(sorted(rewards.stddev.tolist()), rel=1e-5)
     p = [rewards[2 * n].log_prob_greater(rewards[2 * n + 1]).exp().item() for n in range(150)]
     want = sorted(2 * one * (1 - one) for one in p)
@@ -188,8 +188,7 @@ def test_without_a_reference_nothing_else_is_computed(folder):
     assert set(hooks) == {0}
     assert scorer.percentiles(answers.raw, torch.zeros(2)) is None
     assert scorer.describe(answers.raw).percentiles is None
-    with_it = Scorer(RewardModel.from_pretrained(folder)).raw(texts)
-    assert with_it.raw.equal(answers.raw)
+    assert Scorer(RewardModel.from_pretrained(folder)).raw(texts).raw.equal(answers.raw)
 
 
 def test_texts_that_cannot_be_scored_are_left_out_and_too_few_are_refused(model):
@@ -198,14 +197,15 @@ def test_texts_that_cannot_be_scored_are_left_out_and_too_few_are_refused(model)
     found = reference_of(own, [*examples(120), empty])
     assert (found.facts["without_reward"], found.facts["texts"]) == (1, 241)
     assert (len(found.disagreement), len(found.sigma)) == (120, 241)
-    with pytest.raises(DataError, match="20 prompts and 100 texts at least, but there are 40"):
+    with pytest.raises(
+        DataError, match="at least 20 prompts and 100 texts; prompts in the data: 40"
+    ):
         reference_of(own, examples(40), source="rows")
     one_prompt = [
         Example("\n\nHuman: Tea?\n\nAssistant: ", (f"Yes, {n}.", f"No, {n}."), ())
         for n in range(99)
     ]
-    with pytest.raises(DataError, match="but there are 1 prompts"):
-        reference_of(own, one_prompt)
+    assert "prompts in the data: 1," in refusal(reference_of, own, one_prompt, error=DataError)
 
 
 def replace_reference(model):
@@ -224,11 +224,10 @@ def test_it_is_known_whose_it_is(folder, model, tmp_path):
     assert RewardModel.from_pretrained(other).reference.facts["prompts"] == 60
     found = model.reference
     found.check(model.head, model.readout().bfloat16().float(), "rounded weights are the same")
-    with pytest.raises(CheckpointError, match="other weights"):
+    with pytest.raises(CheckpointError, match="weights of the output layer differ"):
         found.check(model.head, model.readout() * 1.01, "f")
-    logistic = heads.make("mean_and_variance", likelihood="logistic")
-    with pytest.raises(CheckpointError, match="is the reference of a mean_and_variance head"):
-        found.check(logistic, model.readout(), "f")
+    with pytest.raises(CheckpointError, match=r"is the reference of the head .*mean_and_variance"):
+        found.check(heads.make("mean_and_variance", likelihood="logistic"), model.readout(), "f")
 
 
 def test_damaged_files_are_refused(folder, model, tmp_path):
@@ -239,14 +238,11 @@ def test_damaged_files_are_refused(folder, model, tmp_path):
     assert (again.head, again.facts) == (model.reference.head, model.reference.facts)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CheckpointError, match="is damaged"):
-        Reference.load(path)
+    assert "is damaged" in refusal(Reference.load, path)
     path.write_bytes(whole.replace(b'format\\": 1', b'format\\": 9'))
-    with pytest.raises(CheckpointError, match="has format 9, this package reads 1"):
-        Reference.load(path)
+    assert "has format 9, but this version reads 1" in refusal(Reference.load, path)
     replace(model.reference, scale=torch.ones(1, 5)).save(tmp_path)
-    with pytest.raises(CheckpointError, match="is damaged"):
-        Reference.load(path)
+    assert "is damaged" in refusal(Reference.load, path)
 
 
 def test_saving_a_model_keeps_its_reference(model, tmp_path):
@@ -255,25 +251,26 @@ def test_saving_a_model_keeps_its_reference(model, tmp_path):
     assert again.distance.equal(model.reference.distance)
     replace_reference(model).save_pretrained(tmp_path / "copy")
     assert RewardModel.from_pretrained(tmp_path / "copy").reference is None
-    with pytest.raises(ConfigError, match="has no features"):  # no other kind of model has one
-        RewardModel.readout(model)
+    assert "has no features" in refusal(RewardModel.readout, model, error=ConfigError)
 
 
 def test_the_command_makes_it_and_says_what_is_missing(folder, tmp_path, capsys):
     data = write_rows(tmp_path / "pairs.jsonl", preference_rows(80, 0))
     own = shutil.copytree(folder, tmp_path / "model")
     assert main(["reference", str(own), data, "--texts", "200", "--seed", "4"]) == 0
-    said = capsys.readouterr().out
-    assert f"{own / REFERENCE_FILE}: 160 texts of 80 prompts (seed 4)" in said
+    assert f"{own / REFERENCE_FILE}: 160 texts of 80 prompts (seed 4)" in capsys.readouterr().out
     facts = Reference.load(own / REFERENCE_FILE).facts
     assert (facts["data"], facts["seed"]) == (data, 4)
     for arguments, words in [
         ([str(own)], "needs its data, as in: reference CHECKPOINT DATA."),
         ([str(tmp_path / "none"), data], "does not exist"),
-        (["some/model", data], "is no local folder"),
+        (["some/model", data], "is not a local folder"),
         ([str(own), str(tmp_path / "none.jsonl")], "does not exist"),
         ([str(own), data, "--texts", "50"], "must be at least 200"),
-        ([str(own), write_rows(tmp_path / "few.jsonl", preference_rows(9, 0))], "at least, but"),
+        (
+            [str(own), write_rows(tmp_path / "few.jsonl", preference_rows(9, 0))],
+            "at least 20 prompts",
+        ),
     ]:
         assert main(["reference", *arguments]) == 2
         assert words in capsys.readouterr().err

@@ -11,7 +11,7 @@ import torch
 
 from hidden_context import heads
 from hidden_context.errors import DataError, HiddenContextWarning
-from hidden_context.scoring import loading, stream
+from hidden_context.scoring import files, loading, stream
 from hidden_context.scoring.record import read_header
 from support.builders import preference_rows, tiny_backbone, tiny_tokenizer
 from support.models import edit_json, frozen_model, sequence_model
@@ -89,9 +89,8 @@ def test_the_first_model_s_scores_are_kept_while_the_second_is_interrupted(
     models, options = [factor, factor], WINDOWS | {"names": ["one", "other"]}
     interrupt(7, score, pairs, models, tmp_path / "out.jsonl", **options)
     calls.clear()
-    groups = tmp_path / "groups.json"
-    groups.write_text('{"old": ["ann"], "young": ["bob"]}')
-    options |= {"risk": ["relative_quantile:0.1"], "annotator": "bob", "groups": str(groups)}
+    groups = write_rows(tmp_path / "groups.json", [{"old": ["ann"], "young": ["bob"]}])
+    options |= {"risk": ["relative_quantile:0.1"], "annotator": "bob", "groups": groups}
     score(pairs, models, tmp_path / "out.jsonl", **options)
     assert sizes(calls) == LEFT
     score(pairs, models, tmp_path / "whole.jsonl", **options)
@@ -108,8 +107,8 @@ def test_threads_are_kept_and_other_numbers_start_nothing_anew(
     interrupt(2, score, pairs, checkpoint, output, **WINDOWS, threads=2)
     assert read_header(tmp_path / "out.jsonl.normal.partial")["threads"] == 2
     calls.clear()
-    score(pairs, checkpoint, output, **WINDOWS, threads=asked)
-    assert [(len(call.texts), call.threads) for call in calls] == [(n, used) for n in LEFT]
+    score(pairs, checkpoint, output, **WINDOWS | {"window": 9}, threads=asked)  # larger windows too
+    assert [(len(call.texts), call.threads) for call in calls] == [(18, used), (8, used)]
     assert torch.get_num_threads() == 1  # as before
 
 
@@ -139,23 +138,29 @@ def classifier(folder):
 
 
 def backbone_of(folder):
-    tokenizer = tiny_tokenizer(chat_template=TEMPLATE)
-    return tiny_backbone(f"{folder}-base", "gpt2", tokenizer=tokenizer)
+    return tiny_backbone(f"{folder}-base", "gpt2", tokenizer=tiny_tokenizer(chat_template=TEMPLATE))
 
 
 @pytest.mark.parametrize("run", [score_chats, evaluate_chats])
-@pytest.mark.parametrize(("first", "left"), [(None, [8]), (0, [8, 8, 8]), (4, [8, 8])])
+@pytest.mark.parametrize(
+    ("rows", "first", "left"),
+    [
+        (chats(), None, [8]),
+        (chats(arguments="other"), 1, [8, 8, 8]),
+        ([*chats()[:4], *chats(arguments="other")[4:]], 5, [8, 8]),
+        (chats()[:6], 5, [4]),
+    ],
+)
 def test_rows_are_scored_again_from_the_first_one_that_changed(
-    source, tmp_path, interrupt, calls, run, first, left
+    source, tmp_path, interrupt, calls, run, rows, first, left
 ):
-    """The rows differ in their tool calls alone."""
+    """The rows differ in their tool calls alone, or there are fewer now."""
     model, output = classifier(tmp_path / "model"), tmp_path / "out.jsonl"
     for _ in range(2):  # it may be interrupted more than once
         interrupt(1, run, source, model, output)
-    if first is not None:
-        write_rows(source, [*chats()[:first], *chats(arguments="other")[first:]])
+    write_rows(source, rows)
     calls.clear()
-    with told(first is not None and f"from row {first + 1} on the tokens are others"):
+    with told(first and f"from row {first} on the tokens are others"):
         run(source, model, output)
     assert sizes(calls) == left
     assert output.read_bytes() == run(source, model, tmp_path / "fresh.jsonl").read_bytes()
@@ -245,31 +250,35 @@ def test_another_tokenizer_starts_anew_and_a_moved_checkpoint_goes_on(
     assert output.read_bytes() == fresh.read_bytes()
 
 
-def exchange_rows(source, record):
+def exchange_rows(record):
     header, first, second, *rest = record.read_bytes().splitlines(keepends=True)
     record.write_bytes(b"".join([header, second, first, *rest]))
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("rows", "seen", "words"),
     [
-        (
-            lambda source, record: write_rows(source, chats()[::-1]),
-            "it was changed while its rows were scored",
-        ),
-        (exchange_rows, "the record of row 1 is another row's"),
+        (12, True, "it was changed while its rows were scored"),
+        (13, False, "row 13 was added while the others were scored"),
+        (11, False, "the rows after row 11 were removed while they were scored"),
+        (None, True, "the record of row 1 belongs to another row"),
     ],
 )
 def test_what_changes_while_rows_are_scored_is_refused(
-    source, tmp_path, monkeypatch, change, words
+    source, tmp_path, monkeypatch, rows, seen, words
 ):
     original = stream.score_rows
 
-    def disturbed(model, options, rows, record, progress):
-        original(model, options, rows, record, progress)
-        change(source, record.path)
+    def disturbed(model, options, given, record, progress):
+        original(model, options, given, record, progress)
+        if rows is None:
+            exchange_rows(record.path)
+        else:
+            write_rows(source, chats(rows))
 
     monkeypatch.setattr(stream, "score_rows", disturbed)
+    if not seen:  # as where the file changes while it is read again
+        monkeypatch.setattr(files, "describe_file", lambda path: [])
     with pytest.raises(DataError, match=words):
         score_chats(source, classifier(tmp_path / "model"), tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()

@@ -3,16 +3,15 @@
 fsspec's memory and local file systems stand for object stores.
 """
 
-import json
-import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import pytest
 import torch
 import yaml
 
-from hidden_context import RewardModel, heads, risk
+from hidden_context import RewardModel, risk
 from hidden_context.cli.score import main
 from hidden_context.data.storage.rows import iter_rows
 from hidden_context.errors import (
@@ -22,12 +21,13 @@ from hidden_context.errors import (
     MissingFileError,
     StorageError,
 )
-from hidden_context.likelihood import make_likelihood
-from hidden_context.scoring import ScoreConfig, files
-from hidden_context.scoring.columns import People, added_columns, risk_values
+from hidden_context.scoring import ScoreConfig
+from hidden_context.scoring.columns import People, added_columns
 from hidden_context.scoring.remote import fetch, local_files, put
+from hidden_context.scoring.requests import Scorer
 from support.builders import preference_rows, sample_texts
-from support.paper_layout import jailbroken_rows, read_rows, write_rows
+from support.models import edit_weights
+from support.paper_layout import jailbroken_rows, read_rows, reward_checkpoint, write_rows
 from support.scoring import score
 
 SIDES = ("chosen", "rejected")
@@ -86,25 +86,21 @@ def test_several_models_each_in_columns_of_their_own(checkpoint, categorical, pa
     assert [row[column] for column in columns[2:]] == raw_outputs(single)
 
 
-def test_the_options_and_heads_lie_beside_the_output_and_bytes_are_the_same_at_every_run(
-    checkpoint, pairs, tmp_path
-):
-    first = score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["mean"]).path.read_bytes()
+def test_the_options_and_heads_lie_beside_the_output(checkpoint, pairs, tmp_path):
+    score(pairs, checkpoint, tmp_path / "out.jsonl", risk=["mean"])
     names = ["out.jsonl", "out.jsonl.config.yaml", "out.jsonl.heads", "pairs.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     stored = yaml.safe_load((tmp_path / "out.jsonl.config.yaml").read_text())
     expected = {"input": pairs, "models": [checkpoint], "risk": ["mean"]}
     expected |= {"precision": "float32", "threads": None}  # what was taken on this processor
     assert {name: stored[name] for name in expected} == expected
-    again = score(pairs, checkpoint, tmp_path / "again.jsonl", risk=["mean"])
-    assert again.path.read_bytes() == first
 
 
 @pytest.mark.parametrize("annotator", [None, "ann"])
 def test_risk_measures_of_an_annotator_and_of_groups(factor, pairs, tmp_path, annotator):
     groups, measures = {"old": ["ann", "7"], "young": ["bob"]}, ["mean", "relative_quantile:0.1"]
-    (tmp_path / "g.json").write_text(json.dumps(groups))
-    options = {"risk": measures, "groups": str(tmp_path / "g.json"), "annotator": annotator}
+    options = {"risk": measures, "annotator": annotator}
+    options["groups"] = write_rows(tmp_path / "g.json", [groups])
     rows = read_rows(score(pairs, factor, tmp_path / "risk.jsonl", **options).path)
     plain = read_rows(score(pairs, factor, tmp_path / "plain.jsonl").path)
     people = People(RewardModel.from_pretrained(factor).likelihood, annotator, groups)
@@ -120,11 +116,9 @@ def test_blank_responses_have_no_reward_and_are_no_candidates(factor, tmp_path):
         {"prompt": "Human: a", "responses": ["one", " ", "two", "three"]},
         {"prompt": "Human: c", "responses": [""]},
     ]
-    source = write_rows(tmp_path / "r.jsonl", rows)
     options = {"names": ["m"], "risk": ["mean", "relative_cvar:1"], "window": 1}
-    (tmp_path / "g.json").write_text('{"all": ["7", "ann", "bob"]}')
-    options["groups"] = str(tmp_path / "g.json")
-    result = score(source, factor, tmp_path / "o.jsonl", **options)
+    options["groups"] = write_rows(tmp_path / "g.json", [{"all": ["7", "ann", "bob"]}])
+    result = score(write_rows(tmp_path / "r.jsonl", rows), factor, tmp_path / "o.jsonl", **options)
     first, second = read_rows(result.path)
     reason = "nothing but white space follows the prompt"
     assert first["reward_outputs_m_reason"] == [None, reason, None, None]
@@ -134,10 +128,9 @@ def test_blank_responses_have_no_reward_and_are_no_candidates(factor, tmp_path):
     texts = [f"Human: a\n\nAssistant: {text}" for text in ("one", "two", "three")]
     means = RewardModel.from_pretrained(factor).score(texts).mean.tolist()
     # of all annotators together: the mean less the mean over the three
-    assert [risks[place] for place in (0, 2, 3)] == [
-        pytest.approx({"mean": mean, "relative_cvar:1": mean - sum(means) / 3}, abs=1e-5)
-        for mean in means
-    ]
+    for place, mean in zip((0, 2, 3), means, strict=True):
+        wanted = {"mean": mean, "relative_cvar:1": mean - sum(means) / 3}
+        assert risks[place] == pytest.approx(wanted, abs=1e-5)
     added = {"reward_outputs_m": [None], "reward_outputs_m_reason": [reason], "rewards_m": [None]}
     added["rewards_groups_m"] = [None]
     assert second == rows[1] | added
@@ -151,8 +144,8 @@ def test_blank_responses_have_no_reward_and_are_no_candidates(factor, tmp_path):
          "columns)"),
         ("drop", [0, 3], "2 of 4 rows written; 2 dropped: a text is too long or empty, or its "
          "reward not finite"),
-        ("truncate", [0, 1, 2, 3], "4 of 4 rows written; 1 texts without a reward (see the "
-         "_reason columns), 1 texts cut on the left"),
+        ("truncate", [0, 1, 2, 3], "4 of 4 rows written; 1 text without a reward (see the "
+         "_reason columns), 1 text cut on the left"),
     ],
 )  # fmt: skip
 def test_texts_that_are_too_long_or_blank(checkpoint, tmp_path, over_length, kept, said):
@@ -181,6 +174,17 @@ def test_texts_that_are_too_long_or_blank(checkpoint, tmp_path, over_length, kep
         assert rows[1]["reward_output_rejected"] == pytest.approx(cut, abs=1e-5)
 
 
+def test_a_raw_output_that_is_not_finite_is_no_reward(tmp_path):
+    broken = reward_checkpoint(tmp_path / "broken")
+    edit_weights(Path(broken, "model.safetensors"), **{"score.weight": torch.full((2, 32), 1e38)})
+    source = write_rows(tmp_path / "texts.jsonl", [{"text": "Tea."}])
+    (row,) = read_rows(score(source, broken, tmp_path / "out.jsonl").path)
+    assert row["reward_output"] is None
+    assert row["reward_output_reason"] == "the model's raw output is not finite"
+    asked = Scorer(RewardModel.from_pretrained(broken)).raw(["Tea."])
+    assert asked.reasons == [row["reward_output_reason"]]
+
+
 @pytest.mark.parametrize(
     ("output", "options", "error", "words"),
     [
@@ -188,7 +192,7 @@ def test_texts_that_are_too_long_or_blank(checkpoint, tmp_path, over_length, kep
         ("pairs.jsonl", {}, ConfigError, r"pairs.jsonl is the input too; name another"),
         ("o.jsonl", {"kind": "text"}, DataError, "pairs.jsonl, line 1, field 'text'"),
         ("o.jsonl", {"risk": ["worst"]}, ConfigError, "risk measure 'worst' is not known; choose"),
-        ("o.jsonl", {"risk": ["relative_cvar:0.1"]}, ConfigError, "needs a head that knows what"),
+        ("o.jsonl", {"risk": ["relative_cvar:0.1"]}, ConfigError, "needs a head that models"),
         ("o.jsonl", {"risk": ["mean"], "groups": "g.json"}, MissingFileError, "g.json does not"),
     ],
 )
@@ -201,35 +205,6 @@ def test_what_cannot_work_is_found_before_anything_is_scored(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.jsonl"]
 
 
-def test_rows_added_while_the_others_were_scored(checkpoint, pairs, tmp_path, monkeypatch):
-    original = files._merged
-
-    def grow(*args, **options):
-        with Path(pairs).open("a") as file:
-            file.write(json.dumps(preference_rows(1)[0]) + "\n")
-        return original(*args, **options)
-
-    monkeypatch.setattr(files, "_merged", grow)
-    with pytest.raises(DataError, match="row 24 was added while the others were scored"):
-        score(pairs, checkpoint, tmp_path / "out.jsonl")
-
-
-def test_risk_columns_hold_closed_forms_by_name():
-    everybody = People(make_likelihood(heads.make("mean_and_variance")))
-    measures = [risk.parse("mean"), risk.parse("mean_minus_std:2")]
-    line = {"raw": [[1.0, math.log(math.expm1(1.0))], None], "reasons": [None, "too long"]}
-    columns = added_columns("pair", "m", line, everybody, measures)
-    expected = pytest.approx({"mean": 1.0, "mean_minus_std:2": -1.0}, abs=1e-12)
-    assert (columns["rewards_chosen"], columns["rewards_rejected"]) == (expected, None)
-    of_responses = added_columns("responses", "m", line, everybody, measures)["rewards_m"]
-    assert of_responses == [columns["rewards_chosen"], None]
-    of_text = added_columns("text", "m", {"raw": line["raw"][:1]}, everybody, measures)
-    assert of_text["rewards"] == columns["rewards_chosen"]
-    # a column per measure even where nothing was scored
-    assert risk_values([None, None], measures, everybody) == [None, None]
-    assert risk_values([[1.0, 0.0]], [], everybody) == [None]
-
-
 OPTIONS = {"names": ["m"], "window": 4}
 
 
@@ -238,8 +213,7 @@ def memory():
     """A file system in memory that holds nine pairs."""
     files = fsspec.filesystem("memory")
     files.store.clear()
-    yield files
-    files.store.clear()
+    return files
 
 
 @pytest.fixture
@@ -306,18 +280,11 @@ def test_a_file_is_fetched_anew_where_it_changed(memory):
         ("i", "nowhere://a.jsonl", ConfigError, r"nowhere://a\.jsonl: .*nowhere"),
         ("memory://a", "memory://a", ConfigError, "is the input too"),
         ("memory://no.jsonl", "o", MissingFileError, r"memory://no\.jsonl does not exist"),
-        ("s3://bucket/a.jsonl", "o", MissingDependencyError, "Install s3fs"),
+        ("gone://bucket/a.jsonl", "o", MissingDependencyError, "not installed: Install gone"),
     ],
 )
-def test_addresses_that_cannot_be(memory, monkeypatch, given, output, error, words):
-    original = fsspec.core.url_to_fs
-
-    def url_to_fs(address):
-        if address.startswith("s3"):
-            raise ImportError("Install s3fs to access S3")
-        return original(address)
-
-    monkeypatch.setattr(fsspec.core, "url_to_fs", url_to_fs)
+def test_addresses_that_cannot_be(memory, given, output, error, words):
+    fsspec.register_implementation("gone", "gone.Files", clobber=True, errtxt="Install gone")
     config = ScoreConfig(input=given, models=["m"], output=output)
     with pytest.raises(error, match=words), local_files(config):
         pass
@@ -327,11 +294,7 @@ def test_a_place_that_cannot_be_written(memory, tmp_path, monkeypatch):
     memory.pipe_file("/out.jsonl", b"earlier")
     result = tmp_path / "out.jsonl"
     result.write_bytes(b"new")
-
-    def full(*args, **options):
-        raise OSError("quota")
-
-    monkeypatch.setattr("shutil.copyfileobj", full)
+    monkeypatch.setattr("shutil.copyfileobj", Mock(side_effect=OSError("quota")))
     with pytest.raises(StorageError, match=rf"quota The result is kept in {result}"):
         put(result, "memory://out.jsonl")
     assert memory.cat_file("/out.jsonl") == b"earlier"

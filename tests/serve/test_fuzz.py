@@ -26,22 +26,20 @@ SCALARS = (
     | st.text(st.characters(codec=None), max_size=20)
     | st.sampled_from(("normal", "factor", "factor@cvar:0.1", "model", "mean", "user", "ann", ""))
 )
+KEYS = st.sampled_from(FIELDS) | st.text(max_size=5)
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=10,
 )
+HEADERS = {"Content-Type": "application/json"}
 BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6) | VALUES
 
 
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(path=st.sampled_from(POSTS), body=BODIES)
 def test_no_body_makes_the_server_fail(client, path, body):
-    headers = {"Content-Type": "application/json"}
-    reply = client.post(path, content=json.dumps(body), headers=headers)
+    reply = client.post(path, content=json.dumps(body), headers=HEADERS)
     assert reply.status_code < 500, (path, body)
     text = reply.text
     assert "NaN" not in text
@@ -60,9 +58,7 @@ def test_what_the_openapi_page_allows_is_answered_as_it_says(client, path):
     @settings(max_examples=12, suppress_health_check=list(HealthCheck), database=None)
     @given(case=page[path]["POST"].as_strategy())
     def check(case):
-        headers = {"Content-Type": "application/json"}
-        content = json.dumps(case.body)
-        reply = client.post(path, content=content, headers=headers, params=case.query)
+        reply = client.post(path, content=json.dumps(case.body), headers=HEADERS, params=case.query)
         assert reply.status_code in (200, 404, 413, 422)
         if reply.status_code == 200:
             reply_model.validate_python(reply.json(), strict=True)

@@ -23,9 +23,9 @@ def contested(models):
     return {"normal": Scorer(with_reference(models["normal"], **FAR))}
 
 
-def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, scorer):
+def test_a_distribution_has_the_percentiles_of_scoring_in_process(application, scorer):
     body = {"prompt": PROMPT, "responses": RESPONSES}
-    with TestClient(serving("normal", scorers={"normal": scorer})) as client:
+    with TestClient(application("normal", scorers={"normal": scorer})) as client:
         reply = client.post("/v1/distribution", json=body).json()
         alone = client.post("/v1/distribution", json={**body, "responses": RESPONSES[:1]}).json()
         logs = client.post("/get_reward", json={"query": ["<s>Tea? No."]}).json()["extra_logs"]
@@ -39,8 +39,8 @@ def test_a_distribution_has_the_percentiles_of_scoring_in_process(serving, score
     assert 0 <= logs["distance"][0] <= 1
 
 
-def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, contested, caplog):
-    app = serving("normal", scorers=contested, guard="warn:window=6")
+def test_a_guard_that_warns_logs_once_and_shows_its_shares(application, contested, caplog):
+    app = application("normal", scorers=contested, guard="warn:window=6")
     with TestClient(app) as client, caplog.at_level("WARNING", "hidden_context.serve"):
         for n in range(3):
             body = {"prompt": f"Tea {n}? ", "responses": ["Yes.", "No."]}
@@ -53,8 +53,8 @@ def test_a_guard_that_warns_logs_once_and_shows_its_shares(serving, contested, c
     assert 'guard_share{model="normal",quantity="sigma"} 0.0' in page
 
 
-def test_a_guard_that_stops_answers_409(serving, contested):
-    app = serving("normal", scorers=contested, guard="stop:window=4,level=0.995")
+def test_a_guard_that_stops_answers_409(application, contested):
+    app = application("normal", scorers=contested, guard="stop:window=4,level=0.995")
 
     def ask(*prompts):
         query = [f"a {n}" for n in range(len(prompts))]

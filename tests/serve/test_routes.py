@@ -28,7 +28,7 @@ def numbers(models):
 
     def of(name, asked, risk="mean"):
         scorer = Scorer(models[name])
-        return scorer.values(scorer.raw(asked).complete(), parse(risk)).tolist()
+        return parse(risk)(scorer.rewards(scorer.raw(asked).complete())).tolist()
 
     return of
 
@@ -58,23 +58,7 @@ def test_a_distribution_is_what_the_model_gives_in_process(client, models):
     }
 
 
-@pytest.mark.parametrize(
-    ("body", "texts"),
-    [
-        ({"prompt": CHAT, "responses": ["Yes.", "No."]}, [join(CHAT, "Yes."), join(CHAT, "No.")]),
-        ({"responses": [join(PROMPT, "Yes."), join(CHAT, "Yes.")]},
-         [join(PROMPT, "Yes."), join(CHAT, "Yes.")]),
-        ({"prompt": "Tea?", "responses": [[{"role": "assistant", "content": "Yes."}]]},
-         [join(CHAT, "Yes.")]),
-    ],
-)  # fmt: skip
-def test_chats_whole_texts_and_the_servers_risk(client, models, body, texts):
-    reply = client.post("/v1/distribution", json=body).json()
-    assert reply["mean"] == pytest.approx(models["normal"].score(texts).mean.tolist(), abs=1e-6)
-    assert reply["risk"] == {"name": "mean", "values": reply["mean"]}
-
-
-def test_tools_reach_the_chat_template(client, models, monkeypatch):
+def test_tools_reach_the_chat_template_and_the_risk_is_the_servers(client, models, monkeypatch):
     template = "{{ bos_token }}{{ tools | length if tools else 0 }}{{ messages[-1]['content'] }}"
     monkeypatch.setattr(models["normal"].tokenizer, "chat_template", template)
     expected = models["normal"].score(["<s>0Yes.", "<s>1Yes."]).mean.tolist()
@@ -82,6 +66,11 @@ def test_tools_reach_the_chat_template(client, models, monkeypatch):
     for tools, mean in zip(([], [{"name": "f"}]), expected, strict=True):
         reply = client.post("/v1/distribution", json=body | {"tools": tools}).json()
         assert reply["mean"] == [pytest.approx(mean, abs=1e-5)]
+        assert reply["risk"] == {"name": "mean", "values": reply["mean"]}
+    monkeypatch.setattr(models["normal"].tokenizer, "chat_template", None)
+    reply = client.post("/v1/distribution", json=body)
+    assert reply.status_code == 422
+    assert "no chat template" in reply.json()["error"]["message"]
 
 
 def test_people_and_groups_and_relative_measures(client, models):
@@ -91,11 +80,11 @@ def test_people_and_groups_and_relative_measures(client, models):
     scorer = Scorer(models["factor"])
     raw = scorer.raw([join(PROMPT, one) for one in RESPONSES]).raw
     risk = parse("relative_quantile:0.1")
-    own = scorer.describe(raw, risk, annotator="ann", groups={"young": ["bob", "7"]})
+    own = scorer.describe(raw, [risk], "ann", {"young": ["bob", "7"]})
     assert reply["risk"]["values"] == pytest.approx(own.values[str(risk)].tolist(), abs=1e-6)
     assert set(reply["shares"]) == {"shared_context", "noise"}
     for group in ("young", "worst_group"):
-        value = own.groups[group][str(risk)].tolist()
+        value = own.groups[str(risk)][group].tolist()
         assert reply["groups"][group][str(risk)] == pytest.approx(value, abs=1e-6)
 
 
@@ -107,18 +96,16 @@ def test_people_and_groups_and_relative_measures(client, models):
         ({"responses": []}, 422, "invalid_request", None, "no text"),
         ({"responses": ["fine", 5]}, 422, "invalid_request", 1, "responses.1"),
         ({"responses": ["a", "b"], "rsik": "mean"}, 422, "invalid_request", None, "rsik"),
-        ({"model": "other"}, 404, "model_not_found", None, "loaded are normal, factor"),
-        ({"model": "@mean"}, 404, "model_not_found", None, "loaded are"),
+        ({"model": "other"}, 404, "model_not_found", None, "models are normal, factor"),
+        ({"model": "@mean"}, 404, "model_not_found", None, "models are"),
         ({"risk": "cvar"}, 422, "invalid_request", None, "needs a"),
         ({"measures": ["luck"]}, 422, "invalid_request", None, "not known"),
         ({"risk": "relative_cvar:0.1"}, 422, "invalid_request", None, "needs a head"),
         ({"measures": ["relative_cvar:0.1"]}, 422, "invalid_request", None, "needs a head"),
-        ({"annotator": "ann"}, 422, "invalid_request", None, "knows no annotators"),
+        ({"annotator": "ann"}, 422, "invalid_request", None, "has not learned annotators"),
         ({"model": "factor", "annotator": "zoe"}, 422, "invalid_request", None, "zoe"),
         ({"model": "factor", "groups": {"x": ["zoe"]}}, 422, "invalid_request", None, "zoe"),
         ({"model": "factor", "groups": {"worst_group": ["ann"]}}, 422, "invalid_request", None, ""),
-        ({"model": "factor", "prompt": [{"role": "user", "content": "a"}]}, 422,
-         "invalid_request", None, "no chat template"),
         ({"model": "factor", "risk": "relative_cvar:0.1", "responses": ["a"]}, 422,
          "invalid_request", None, "only one"),
         ({"prompt": [{"role": "\ud800", "content": "a"}]}, 422, "invalid_request", None,
@@ -181,12 +168,8 @@ def test_every_contract_gives_the_risk_measure_of_each_text(
 
 def test_replies_have_the_fields_of_their_contracts(client, folders, models):
     tokens = len(models["normal"].tokenizer(TEXTS[0])["input_ids"])
-    usage = {
-        "prompt_tokens": tokens,
-        "total_tokens": tokens,
-        "completion_tokens": 0,
-        "prompt_tokens_details": None,
-    }
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    usage |= {"completion_tokens": 0, "prompt_tokens_details": None}
     body = {"model": folders["normal"], "input": TEXTS[0]}
     reply = client.post("/classify", json=body).json()
     assert reply.pop("id").startswith("classify-")
@@ -234,10 +217,10 @@ def test_sglangs_own_contracts_answer_raw_outputs(client, models, path, body, as
     assert found == [pytest.approx(one, abs=1e-5) for one in raw]
 
 
-def test_sglangs_own_contract_answers_one_text_by_itself_or_the_risk(client, serving, numbers):
+def test_sglangs_own_contract_answers_one_text_by_itself_or_the_risk(client, application, numbers):
     ids = client.post("/classify", json={"input_ids": [1, 9]}).json()
     assert ids["meta_info"]["prompt_tokens"] == 2
-    with TestClient(serving(sglang_outputs="risk")) as own:
+    with TestClient(application(sglang_outputs="risk")) as own:
         reply = own.post("/classify", json={"text": TEXTS[0], "model": "normal@cvar:0.1"}).json()
     assert reply["embedding"] == pytest.approx(numbers("normal", TEXTS[:1], "cvar:0.1"))
 
@@ -253,10 +236,10 @@ def test_sglangs_own_contract_answers_one_text_by_itself_or_the_risk(client, ser
         ("/classify", {"input": []}, "no text"),
         ("/classify", {"input": ["a", ""]}, "text 1 cannot be scored"),
         ("/classify", {"input": "a", "model": "factor@relative_cvar:0.1"}, "by itself"),
-        ("/v1/embeddings", {"input": [1, 99999]}, "no token of the model"),
+        ("/v1/embeddings", {"input": [1, 99999]}, "not a token id of the model"),
         ("/v1/score", {"items": ["a"], "apply_softmax": True}, "no softmax"),
-        ("/v1/score", {"query": "a", "items": [[1]]}, "token ids both"),
-        ("/v1/score", {"query": [1], "items": "a"}, "token ids both"),
+        ("/v1/score", {"query": "a", "items": [[1]]}, "both be token ids"),
+        ("/v1/score", {"query": [1], "items": "a"}, "both be token ids"),
         ("/get_reward", {"query": "a"}, "query"),
     ],
 )
@@ -279,10 +262,8 @@ def test_the_status_pages(client):
     assert client.get("/health").json() == {"status": "ok"}
     assert client.get("/ready").json() == {"status": "ready"}
     loaded = client.get("/v1/models").json()["data"]
-    assert [(one["id"], one["num_outputs"], one["max_model_len"]) for one in loaded] == [
-        ("normal", 2, 128),
-        ("factor", 4, 128),
-    ]
+    facts = [(one["id"], one["num_outputs"], one["max_model_len"]) for one in loaded]
+    assert facts == [("normal", 2, 128), ("factor", 4, 128)]
     client.post("/v1/embeddings", json={"input": "a b"})
     page = client.get("/metrics").text
     assert 'hidden_context_requests_total{route="/v1/embeddings",status="200"}' in page

@@ -115,18 +115,14 @@ def test_published_examples():
         found = alpha(counts_of(FOUR), metric=metric)
         assert found.estimate == pytest.approx(published, abs=5e-4), metric
         assert found.low < found.estimate < found.high
-    pairs = [
-        (unit, float(cell)) for row in FOUR for unit, cell in enumerate(row.split()) if cell != "."
-    ]
-    unit, value = zip(*pairs, strict=True)
-    assert rating_alpha(unit, value).estimate == pytest.approx(0.849, abs=5e-4)
 
 
 def test_rating_alpha_is_that_of_categories_and_does_not_move_with_unit_or_level():
     rng = np.random.default_rng(0)
-    item = np.repeat(np.arange(50), 4)
-    value = rng.integers(0, 4, 50)[item] + rng.integers(0, 3, 200)
-    counts = np.stack([np.bincount(item, value == v, 50) for v in range(6)], axis=1)
+    item = np.sort(rng.permutation(np.repeat(np.arange(100), 4))[:200])  # some have one rating
+    item = np.unique(item, return_inverse=True)[1]
+    value = rng.integers(0, 4, 100)[item] + rng.integers(0, 3, 200)
+    counts = np.stack([np.bincount(item, value == v) for v in range(6)], axis=1)
     found = rating_alpha(item, value, resamples=199)
     same = alpha(counts, metric="interval", resamples=199)
     assert found.estimate == pytest.approx(same.estimate)
@@ -151,17 +147,10 @@ def test_names_of_sides_mean_nothing_where_mirrored():
 
 def test_interval_is_over_groups():
     rng = np.random.default_rng(2)
-    group = np.repeat(np.arange(40), 10)
-    share = np.clip(rng.beta(0.5, 0.5, 40)[group] + 0.05 * rng.normal(size=400), 0, 1)
-    first = rng.binomial(4, share)
-    counts = np.stack([first, 4 - first], axis=1).astype(float)
-    found = alpha(counts, group, resamples=999)
-    drawn = []
-    for _ in range(300):
-        rows = np.concatenate([np.flatnonzero(group == g) for g in rng.integers(0, 40, 40)])
-        drawn.append(alpha(counts[rows], np.zeros(400)).estimate)
-    ends = np.quantile(drawn, [0.025, 0.975])
-    np.testing.assert_allclose([found.low, found.high], ends, atol=0.04)
+    first = rng.binomial(4, rng.beta(0.5, 0.5, 40))
+    counts, group = np.stack([first, 4 - first], axis=1).astype(float), np.repeat(np.arange(40), 10)
+    found, copied = alpha(counts), alpha(np.repeat(counts, 10, axis=0), group)
+    assert (copied.low, copied.high) == pytest.approx((found.low, found.high), abs=0.01)
     item, value = np.repeat(np.arange(2), 2), np.repeat([1.0, 0.0], [2, 2])
     assert rating_alpha(item, value, np.array([5, 5, 9, 9])).estimate == 1.0
 

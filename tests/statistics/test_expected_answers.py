@@ -23,6 +23,12 @@ KINDS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
 def labels(count):
     return Labels.of_pairs(torch.ones(count, dtype=torch.float64))
 
@@ -44,9 +50,8 @@ def factors(gap, loadings, noise):
 def test_what_one_person_varies_by_and_conflict_are_all_there_is(name, given, options):
     head = heads.make(name, **given)
     likelihood, raw = make_likelihood(head, options), raw_of(head)
-    with torch.no_grad():
-        found = module.expected_answers(likelihood, raw, labels(6))
-        said = likelihood.predict(raw, labels(6))
+    found = module.expected_answers(likelihood, raw, labels(6))
+    said = likelihood.predict(raw, labels(6))
     share = found.probability
     total = found.same_person + found.conflict + found.ignorance
     np.testing.assert_allclose(share * (1 - share), total, atol=1e-12)
@@ -65,8 +70,7 @@ def test_what_one_person_varies_by_and_conflict_are_all_there_is(name, given, op
 def test_conflict_has_a_closed_form_in_owens_t(gap, loading):
     noise = 1 / math.sqrt(2)
     likelihood = make_likelihood(heads.make("factor", num_factors=1))
-    with torch.no_grad():
-        found = module.expected_answers(likelihood, factors(gap, [loading], noise), labels(1))
+    found = module.expected_answers(likelihood, factors(gap, [loading], noise), labels(1))
     scale = math.hypot(loading, 1.0)
     height, correlation = gap / scale, (loading / scale) ** 2
     mean = special.ndtr(height)
@@ -82,9 +86,8 @@ def test_conflict_has_a_closed_form_in_owens_t(gap, loading):
 @pytest.mark.parametrize("loadings", [(1.5,), (0.9, -1.2)])  # of the same length
 def test_with_ties_conflict_is_that_of_a_quadrature(threshold, loadings):
     likelihood = make_likelihood(heads.make("factor", num_factors=len(loadings)), TIES)
-    with torch.no_grad():
-        likelihood.outcomes.raw_gaps.fill_(math.log(math.expm1(threshold)))
-        found = module.expected_answers(likelihood, factors(0.7, loadings, 0.6), labels(1))
+    likelihood.outcomes.raw_gaps.fill_(math.log(math.expm1(threshold)))
+    found = module.expected_answers(likelihood, factors(0.7, loadings, 0.6), labels(1))
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     above, below = (
         special.ndtr((0.7 + 1.5 * nodes - edge) / (0.6 * math.sqrt(2)))
@@ -102,9 +105,8 @@ def test_members_of_an_ensemble_are_averaged_and_differ_by_ignorance():
     member = heads.make("factor", num_factors=1)
     head = heads.make("ensemble", member=member, num_members=2)
     raws = [factors(1.0, [2.0], 0.5), factors(-0.5, [0.3], 0.5)]
-    with torch.no_grad():
-        found = module.expected_answers(make_likelihood(head), torch.cat(raws, -1), labels(1))
-        each = [module.expected_answers(make_likelihood(member), raw, labels(1)) for raw in raws]
+    found = module.expected_answers(make_likelihood(head), torch.cat(raws, -1), labels(1))
+    each = [module.expected_answers(make_likelihood(member), raw, labels(1)) for raw in raws]
     for name in ("probability", "conflict", "disagreement"):
         mean = np.mean([getattr(part, name).item() for part in each])
         assert getattr(found, name).item() == pytest.approx(mean)
@@ -130,9 +132,8 @@ def test_habits_are_what_annotators_differ_in_too():
     )
     likelihood = make_likelihood(heads.make("mean_and_variance"), options)
     raw = torch.tensor([[2.0, 0.0], [0.0, 0.0]], dtype=torch.float64)
-    with torch.no_grad():
-        found = module.expected_answers(likelihood, raw, labels(1))
-        said = likelihood.outcome_log_probs(raw, labels(1)).exp()
+    found = module.expected_answers(likelihood, raw, labels(1))
+    said = likelihood.outcome_log_probs(raw, labels(1)).exp()
     np.testing.assert_allclose(found.mean, said, atol=1e-6)
     assert found.has_context
     assert 0 < found.conflict.item() < 0.05
@@ -144,11 +145,10 @@ def test_the_prior_of_the_annotators_is_what_is_averaged_over():
     head = heads.make("factor", num_factors=1)
     options = LikelihoodOptions(inference="map", names=("ann",))
     raw = raw_of(head)
-    with torch.no_grad():
-        found, plain = (
-            module.expected_answers(make_likelihood(head, each), raw, labels(6))
-            for each in (options, None)
-        )
+    found, plain = (
+        module.expected_answers(make_likelihood(head, each), raw, labels(6))
+        for each in (options, None)
+    )
     np.testing.assert_allclose(found.conflict, plain.conflict)
 
 

@@ -12,7 +12,6 @@ from hidden_context import heads
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from hidden_context.statistics.borda import borda_counts, pairwise_probabilities
 from hidden_context.statistics.evaluation import judgement_metrics as module
 from hidden_context.worlds.utilities import HARMFUL_PROMPT_KINDS, Annotators
 
@@ -161,11 +160,11 @@ def test_groups_are_named_by_column_and_value():
 
 def test_counts_by_hand_and_those_of_the_paper_which_take_in_the_response_itself():
     p = torch.tensor([[0.5, 0.9, 0.6], [0.1, 0.5, 0.3], [0.4, 0.7, 0.5]])
-    np.testing.assert_allclose(borda_counts(p), [0.75, 0.2, 0.55], atol=1e-7)
+    np.testing.assert_allclose(module.borda_counts(p), [0.75, 0.2, 0.55], atol=1e-7)
     p.fill_diagonal_(0.0)  # plays no part
-    np.testing.assert_allclose(borda_counts(p), [0.75, 0.2, 0.55], atol=1e-7)
+    np.testing.assert_allclose(module.borda_counts(p), [0.75, 0.2, 0.55], atol=1e-7)
     matrix = torch.from_numpy(Annotators(0.6).preference_matrix(HARMFUL_PROMPT_KINDS))
-    np.testing.assert_allclose((3 * borda_counts(matrix) + 0.5) / 4, matrix.mean(1))
+    np.testing.assert_allclose((3 * module.borda_counts(matrix) + 0.5) / 4, matrix.mean(1))
 
 
 def test_probabilities_of_normal_rewards():
@@ -174,17 +173,7 @@ def test_probabilities_of_normal_rewards():
     rewards = head.distribution(raw)
     gap = rewards.mean[:, None] - rewards.mean
     expected = torch.special.ndtr(gap / (rewards.variance[:, None] + rewards.variance).sqrt())
-    torch.testing.assert_close(pairwise_probabilities(head, raw), expected)
-
-
-@pytest.mark.parametrize("name", heads.types())
-def test_every_head_is_antisymmetric(name):
-    options = {"member": heads.make("mean_and_variance"), "num_members": 3}
-    head = heads.make(name, **(options if name == "ensemble" else {}))
-    torch.manual_seed(0)
-    found = pairwise_probabilities(head, torch.randn(5, head.num_outputs).double())
-    np.testing.assert_allclose(found + found.T, np.ones((5, 5)), atol=1e-6)
-    np.testing.assert_array_equal(found.diagonal(), np.full(5, 0.5))
+    torch.testing.assert_close(module.pairwise_probabilities(head, raw), expected)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -209,16 +198,15 @@ def test_a_scalar_reward_model_ranks_by_borda_count_and_not_by_expected_utility(
     # by expected utility a compliant answer would come first, by Borda count the safe alternative
     matrix = torch.from_numpy(Annotators(0.57).preference_matrix(HARMFUL_PROMPT_KINDS))
     raw = fit_tabular(heads.make("base"), matrix)
-    assert raw[:, 0].argsort().tolist() == borda_counts(matrix).argsort().tolist()
+    assert raw[:, 0].argsort().tolist() == module.borda_counts(matrix).argsort().tolist()
 
 
 def test_explained_variance_by_hand():
     mean, variance = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([1.0, 2.0, 3.0])
     expected = pytest.approx((2 / 3) / (2 / 3 + 2))
     assert module.explained_variance(mean, variance) == expected
-    assert (
-        module.explained_variance(3 * mean + 7, 9 * variance) == expected
-    )  # whatever shift and scale
+    moved = module.explained_variance(3 * mean + 7, 9 * variance)
+    assert moved == expected  # whatever shift and scale
     assert module.explained_variance(np.array([0.0, 1.0]), np.zeros(2)) == 1.0
     assert module.explained_variance(torch.ones(3), torch.ones(3)) == 0.0
     assert np.isnan(module.explained_variance(torch.ones(3), torch.zeros(3)))

@@ -118,11 +118,6 @@ def test_doubt_two_votes_ahead_is_doubt_one_vote_ahead_of_the_next():
         assert found[item] == pytest.approx(expected, rel=1e-10)
 
 
-def test_drops_that_rise_are_shared_among_votes():
-    drops = np.array([[0.0, 5.0], [4.0, 1.0], [2.0, 3.0]])
-    np.testing.assert_allclose(module._never_rising(drops), [[2.0, 5.0], [2.0, 2.0], [2.0, 2.0]])
-
-
 def test_the_strength_of_a_forecast_is_found_again():
     generator = np.random.default_rng(2)
     prior = generator.dirichlet([3, 2, 3], 6000) * 0.97 + 0.01
@@ -146,7 +141,7 @@ def test_the_strength_is_the_usual_one_without_two_votes_and_less_where_forecast
 
 
 def test_whether_items_are_contested_is_not_asked_of_a_plan_or_too_far_ahead():
-    with pytest.raises(ConfigError, match="not of a plan"):
+    with pytest.raises(ConfigError, match="no planned votes"):
         posterior(PLANNED).expected_error("contested")
     with pytest.raises(ConfigError, match="0 to 8 votes"):
         posterior().expected_error("contested", 9)

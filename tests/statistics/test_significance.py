@@ -167,7 +167,7 @@ def test_cells_of_many_pairs_lose_little(monkeypatch):
     assert cells[0] == pytest.approx(exact[0], rel=0.05)
     assert np.quantile(cells[1], 0.9) == pytest.approx(np.quantile(exact[1], 0.9), rel=0.35)
     # batches of pairs are all drawn
-    monkeypatch.setattr(common_sigma, "_BATCH_NUMBERS", 199 * 700)
+    monkeypatch.setattr(checks, "BATCH_NUMBERS", 199 * 700)
     small = common_sigma_ratios(gap, variance, label, 199, 0)
     assert small[0] == cells[0]
     assert np.mean(small[1]) == pytest.approx(np.mean(cells[1]), rel=0.4)
@@ -232,20 +232,16 @@ def test_who_says_equal_more_often_is_found_by_single_votes_only_across_items():
     assert answers_test(sorted_out, kind, resamples=99) is None
 
 
-def test_votes_of_one_ranking_move_together():
-    """People alike rank three responses, whose three pairs say the same thing over and over."""
-    rejected = np.zeros(2, dtype=int)
-    for number in range(60):
-        rng = np.random.default_rng(number)
-        who = np.concatenate([rng.permutation(6)[:3] for _ in range(40)])
-        example, first = np.repeat(np.arange(40), 3), rng.random(120) < 0.5
-        item = (3 * example[:, None] + np.arange(3)).ravel()
-        table = VoteTable.of(item, np.repeat(who, 3), np.repeat(first, 3))
-        for place, block in enumerate((None, np.arange(120) // 3)):
-            found = answers_test(table, block=block, resamples=99, seed=number)
-            rejected[place] += found.p_value <= 0.05
-    assert rejected[0] >= 12
-    assert stats.binomtest(int(rejected[1]), 60, 0.05).pvalue > 1e-3
+def test_votes_on_a_block_move_together():
+    table = draw(3)
+    item, who, share = (np.repeat(each, 3) for each in (table.item, table.annotator, table.share))
+    copies = 3 * item + np.tile(np.arange(3), len(table))  # such as the pairs of a ranking
+    copied = VoteTable.of(copies, who, share, shown=np.repeat(table.shown, 3))
+    found = answers_test(copied, block=np.arange(180) // 3, resamples=199)
+    once = answers_test(table, resamples=199)
+    assert found.statistic == pytest.approx(once.statistic)
+    assert found.parts == once.parts
+    assert answers_test(copied, resamples=199).statistic > 1.5 * once.statistic
 
 
 def test_annotators_of_other_items_of_a_block_do_not_change_places():

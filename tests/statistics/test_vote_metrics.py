@@ -8,8 +8,6 @@ import pytest
 import torch
 
 from hidden_context import heads
-from hidden_context.data.example import Comparison, Example, Judgement
-from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
 from hidden_context.statistics.evaluation import new_annotators, predictions
@@ -17,7 +15,6 @@ from hidden_context.statistics.evaluation.item_measures import item_measures
 from hidden_context.statistics.evaluation.vote_metrics import judged_metrics, vote_metrics
 from hidden_context.statistics.interval import Resampling
 
-FEW = Resampling(resamples=100)
 FACTOR = heads.make("factor", num_factors=1)
 BEFORE = math.log(math.expm1(0.5))  # noise of ½ on either side
 
@@ -37,57 +34,48 @@ class World:
         self.who = np.concatenate(
             [generator.choice(people, votes, replace=False) for _ in range(items)]
         )
-        reward = gap[self.item] + loading[self.item] * context[self.who]
+        gap, loading, half = gap[self.item], loading[self.item], np.full(len(self.item), BEFORE)
+        reward = gap + loading * context[self.who]
         reward = reward + math.sqrt(0.5) * generator.normal(size=len(reward))
         threshold = 0.6 if levels == 3 else 0.0
         self.share = 0.5 + 0.5 * np.sign(reward) * (np.abs(reward) > threshold)
-        self.people, self.items = people, items
-        options = LikelihoodOptions(
-            levels=levels,
-            inference="map" if known is None else "variational",
-            names=tuple(map(str, range(people) if known is None else known)),
-        )
+        names = tuple(map(str, range(people) if known is None else known))
+        inference = "map" if known is None else "variational"
+        options = LikelihoodOptions(levels=levels, inference=inference, names=names)
         self.likelihood = make_likelihood(FACTOR, options)
         with torch.no_grad():
             if known is None:
                 self.likelihood.annotators.location.copy_(torch.from_numpy(context)[:, None])
             if levels == 3:
                 self.likelihood.outcomes.raw_gaps.fill_(math.log(math.expm1(threshold)))
-        half = np.full(items, BEFORE)
-        sides = [np.stack([x, y, half], 1) for x, y in ((gap, loading), (0 * gap, 0 * gap))]
-        self.raw = torch.from_numpy(np.stack(sides, 1).reshape(-1, 3))
-
-    def labels(self, known=True):
-        """One row for each item, with all its votes."""
-        votes = zip(self.share.tolist(), self.who.tolist(), strict=True)
-        said = [Judgement(Comparison(0, 1, share), str(who)) for share, who in votes]
-        each = len(said) // self.items
-        examples = [
-            Example("q", ("a", "b"), judgements=tuple(said[row : row + each]))
-            for row in range(0, len(said), each)
+        sides = [
+            np.stack(side, axis=1) for side in ((gap, loading, half), (0 * gap, 0 * gap, half))
         ]
-        return labels_of(examples, self.likelihood.names.index if known else None)
+        self.raw = np.stack(sides, axis=1)
 
-    def predicted(self, known=True, item=None):
-        labels, turned = self.labels(known), np.zeros(self.items, dtype=bool)
-        item = np.arange(self.items) if item is None else item
-        return (
-            predictions.table_of(labels, item, turned, torch.from_numpy(self.who)),
-            predictions.predict_votes(self.likelihood, self.raw, labels, item, turned),
-        )
+    def pairs(self, known=True, turned=False):
+        """Raw outputs and labels of one pair for each vote; some have their sides exchanged."""
+        turned = np.broadcast_to(turned, self.item.shape)
+        raw = np.where(turned[:, None, None], self.raw[:, ::-1], self.raw).reshape(-1, 3)
+        share = torch.from_numpy(np.where(turned, 1 - self.share, self.share))
+        index = self.likelihood.names.index
+        who = torch.tensor([index(number) if known else -1 for number in self.who])
+        return torch.from_numpy(raw), Labels.of_pairs(share, who)
 
-    def judged(self):
-        number = np.arange(self.items)
+    def judged(self, known=True, turned=False, length=(np.nan, np.nan)):
         return predictions.judged_items(
             self.likelihood,
-            self.raw,
-            self.labels(),
+            *self.pairs(known, turned),
             torch.from_numpy(self.who),
-            item=number,
-            turned=number % 3 == 0,
-            cluster=number,
-            length=np.full((self.items, 2), np.nan),
+            item=self.item,
+            turned=np.broadcast_to(turned, self.item.shape),
+            cluster=self.item,
+            length=np.broadcast_to(length, (len(self.item), 2)),
         )
+
+
+def metrics(items, resamples=100):
+    return judged_metrics(items, Resampling(resamples=resamples))
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +85,8 @@ def world():
 
 @pytest.fixture(scope="module")
 def found(world):
-    return vote_metrics(
-        *world.predicted(), length=np.arange(300.0), resampling=Resampling(resamples=300)
-    )
+    length = np.stack([world.item, 0 * world.item], axis=1)
+    return metrics(world.judged(length=length), 300)
 
 
 def by_name(entries):
@@ -137,7 +124,7 @@ def test_losses_stand_between_their_floor_and_a_constant(world, found):
         assert part.difference.method == "two-way"
         assert part.difference.high < 0
     with torch.no_grad():
-        loss = world.likelihood.negative_log_likelihood(world.raw, world.labels())
+        loss = world.likelihood.negative_log_likelihood(*world.pairs())
     assert rows["model"].three_way.estimate == pytest.approx(loss.mean().item(), abs=1e-6)
 
 
@@ -188,45 +175,30 @@ def test_half_of_the_votes_predict_the_other(world, found):
 
 
 def test_nothing_depends_on_which_side_is_called_first(world):
-    table, predicted = world.predicted()
-    turned = np.arange(world.items) % 2 == 1
-    # pairs that are turned: their two raw outputs exchanged, and every vote on them
-    raw = world.raw.reshape(-1, 2, 3).clone()
-    raw[turned] = raw[turned].flip(1)
-    labels, swap = world.labels(), torch.from_numpy(turned[world.item])
-    said = labels.comparisons
-    preference = torch.where(swap, 1 - said.preference, said.preference)
-    compared = dataclasses.replace(said, preference=preference)
-    labels = dataclasses.replace(labels, comparisons=compared)
-    item = np.arange(world.items)
-    other = predictions.table_of(labels, item, turned, torch.from_numpy(world.who))
-    found = predictions.predict_votes(world.likelihood, raw.reshape(-1, 3), labels, item, turned)
-    assert other.share.tolist() == table.share.tolist()
+    turned = np.random.default_rng(0).random(len(world.item)) < 0.5
+    one, other = world.judged(), world.judged(turned=turned)
+    assert other.table.share.tolist() == one.table.share.tolist() == world.share.tolist()
     for name in ("own", "population", "answers", "conflict", "difference"):
-        np.testing.assert_allclose(
-            getattr(found, name), getattr(predicted, name), atol=1e-9, err_msg=name
-        )
-
-
-def test_rows_of_the_same_texts_are_one_item(world):
-    table, found = world.predicted(item=np.arange(world.items) // 2)
-    assert table.counts.votes.tolist() == [10.0] * 150
-    assert (found.answers.shape, found.own.shape) == ((150, 3), (1500, 3))
+        values = [getattr(each.predictions, name) for each in (other, one)]
+        np.testing.assert_allclose(*values, atol=1e-9, err_msg=name)
+    # no length is known, and a model without the answer "equal" has no measure of it
+    plain = dataclasses.replace(one.predictions, has_equal=False)
+    found = metrics(dataclasses.replace(one, predictions=plain))
+    assert not {"length", "equal"} & set(by_name(found.conflict.measures))
 
 
 def test_without_annotators_ties_and_second_votes_less_is_said():
-    world = World(items=60, levels=2, seed=1)
-    found = vote_metrics(*world.predicted(known=False), resampling=FEW)
+    found = metrics(World(items=60, levels=2, seed=1).judged(known=False))
     assert [row.name for row in found.loss] == ["model", "constant", "floor"]
     assert all(row.three_way is None for row in found.loss)
     assert found.annotators_known is found.conflict is None
     assert (found.annotators, found.known) == (40, 0)
     assert not {"contested_probability_own", "length"} & set(by_name(found.contested.measures))
-    single = vote_metrics(*World(items=30, votes=1, seed=2).predicted(), resampling=FEW)
+    single = metrics(World(items=30, votes=1, seed=2).judged())
     assert (single.several, single.kinds) == (0, [])
     assert single.disagreement is single.contested is single.conflict is single.spearman is None
     assert single.annotators_known.votes == 30
-    few = vote_metrics(*World(items=6, seed=3).predicted(), resampling=FEW)
+    few = metrics(World(items=6, seed=3).judged())
     assert few.contested.halves is few.conflict is None
 
 
@@ -248,9 +220,7 @@ def test_a_head_without_context_has_no_conflict():
 
 def test_strengths_are_first_equal_and_second():
     likelihood = make_likelihood(FACTOR, LikelihoodOptions(levels=5))
-    labels = Labels.of_pairs(torch.ones(2))
-    compared = dataclasses.replace(labels.comparisons, strength=torch.tensor([-2.0, 0.0]))
-    labels = dataclasses.replace(labels, comparisons=compared)
+    labels = Labels.of_pairs(torch.ones(2)).with_comparisons(strength=torch.tensor([-2.0, 0.0]))
     raw = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     none = np.zeros(2, dtype=bool)
     table = predictions.table_of(labels, np.arange(2), none, torch.full((2,), -1))
@@ -263,24 +233,23 @@ def test_strengths_are_first_equal_and_second():
 
 def test_an_item_needs_a_vote():
     world = World(items=3, votes=1)
-    with pytest.raises(ConfigError, match="every item needs a vote"):
-        world.predicted(item=np.array([0, 1, 3]))
-    empty, none = world.labels().select(torch.zeros(0, dtype=torch.long)), np.zeros(0, dtype=int)
-    with pytest.raises(ConfigError, match="no vote to predict"):
-        predictions.predict_votes(world.likelihood, world.raw, empty, none, none.astype(bool))
+    raw, labels = world.pairs()
+    empty, turned = labels.select(torch.zeros(0, dtype=torch.long)), np.zeros(3, dtype=bool)
+    for said, item, text in ((labels, [0, 1, 3], "every item needs"), (empty, [], "no vote to")):
+        with pytest.raises(ConfigError, match=text):
+            predictions.predict_votes(world.likelihood, raw, said, np.array(item), turned)
+    arrays = dict.fromkeys(("item", "turned", "cluster", "length"), turned[:0])
+    nobody = torch.zeros(0)
+    assert predictions.judged_items(world.likelihood, raw, empty, nobody, **arrays) is None
 
 
 def crowd(levels=2, known=()):
-    return World(items=120, people=30, votes=10, levels=levels, known=known)
-
-
-def metrics(items):
-    return judged_metrics(items, Resampling(resamples=200))
+    return World(items=120, people=30, votes=10, levels=levels, known=known).judged()
 
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_new_people_are_known_after_a_few_votes(levels):
-    everything = metrics(crowd(levels).judged())
+    everything = metrics(crowd(levels), 200)
     found, way = everything.new_annotators, "three_way" if levels == 3 else "two_way"
     assert found.way == way
     five, ten = found.points[:2]
@@ -293,11 +262,11 @@ def test_new_people_are_known_after_a_few_votes(levels):
 
 
 def test_only_people_whom_a_model_with_annotators_does_not_know_are_new(monkeypatch):
-    found = metrics(crowd(known=range(20)).judged())
+    found = metrics(crowd(known=range(20)))
     assert found.known == 20
     assert all(point.annotators <= 10 for point in found.new_annotators.points)
-    assert metrics(crowd(known=range(28)).judged()).new_annotators is None
-    items, once = crowd().judged(), World(items=30, votes=1, known=())
+    assert metrics(crowd(known=range(28))).new_annotators is None
+    items, once = crowd(), World(items=30, votes=1, known=())
     once.likelihood = make_likelihood(FACTOR)
     assert once.judged() is None  # nobody is known, and nobody judged what another one did
     plain = dataclasses.replace(items, likelihood=make_likelihood(FACTOR))

@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from support.rows import assistant, user
+
 GOOD = ("kind", "clear", "honest", "useful", "gentle", "exact")
 BAD = ("rude", "vague", "false", "useless", "cruel", "sloppy")
 TOPICS = ("tea", "rain", "maps", "bread", "music", "snow", "birds", "roads", "clocks", "rivers")
@@ -43,7 +45,7 @@ def preference_rows(
         if draw.random() < flip:
             sides.reverse()
         texts: list[Any] = (
-            [_messages(prompt, side) for side in sides]
+            [[user(prompt), assistant(side)] for side in sides]
             if chat
             else [f"\n\nHuman: {prompt}\n\nAssistant: {side}" for side in sides]
         )
@@ -56,13 +58,6 @@ def preference_rows(
             }
         )
     return rows
-
-
-def _messages(prompt: str, response: str) -> list[dict[str, str]]:
-    return [
-        {"role": "user", "content": prompt},
-        {"role": "assistant", "content": response},
-    ]
 
 
 def sample_texts(count: int, seed: int = 0) -> list[str]:
@@ -134,29 +129,28 @@ def tiny_config(kind: str, **options: Any) -> Any:
     """A configuration of width 32 with 2 layers, no dropout and 128 positions."""
     from transformers import AutoConfig
 
-    gpt2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
-    gpt2 |= dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
-    common: dict[str, Any] = {
+    sizes = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 64,
-        "max_position_embeddings": 130 if kind == "roberta" else 128,
+        "max_position_embeddings": 128,
     }
-    encoder = common | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    grouped = common | {"num_key_value_heads": 2, "head_dim": 8}
+    usual = AutoConfig.for_model(kind)
+    common = {name: size for name, size in sizes.items() if hasattr(usual, name)}
+    common |= {name: 0.0 for name in vars(usual) if "drop" in name and getattr(usual, name)}
+    common |= {"vocab_size": 420, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    grouped = {"num_key_value_heads": 2, "head_dim": 8}
     gemma = grouped | {"sliding_window": 6, "query_pre_attn_scalar": 8}
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-    bloom = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "hidden_dropout": 0.0}
-    shapes: dict[str, dict[str, Any]] = {
-        "gpt2": gpt2,
-        **dict.fromkeys(("llama", "qwen2", "stablelm"), common | {"num_key_value_heads": 2}),
+    own: dict[str, dict[str, Any]] = {
+        **{name: {"num_key_value_heads": 2} for name in ("llama", "qwen2", "stablelm")},
         "qwen3": grouped,
         "qwen3_moe": grouped | experts,
         "mistral": grouped | {"sliding_window": None},
         "gemma2": gemma,
         "gemma3_text": gemma | {"layer_types": ["sliding_attention", "full_attention"]},
-        "phi3": common | {"num_key_value_heads": 2, "sliding_window": 7},
+        "phi3": {"num_key_value_heads": 2, "sliding_window": 7},
         "gpt_oss": grouped
         | {"sliding_window": 6, "num_local_experts": 2, "num_experts_per_tok": 1},
         "qwen3_next": grouped
@@ -164,45 +158,23 @@ def tiny_config(kind: str, **options: Any) -> Any:
         | {"linear_num_value_heads": 4, "linear_num_key_heads": 2}
         | {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
         | {"layer_types": ["linear_attention", "full_attention"]},
-        "gpt_neox": common,
-        "gptj": gpt2 | {"rotary_dim": 4},
+        "gptj": {"rotary_dim": 4},
         "gpt_neo": {
-            "hidden_size": 32,
-            "num_layers": 2,
-            "num_heads": 4,
-            "max_position_embeddings": 128,
             "attention_types": [[["global", "local"], 1]],
             "window_size": 6,
-            **dict.fromkeys(("resid_dropout", "embed_dropout", "attention_dropout"), 0.0),
+            "intermediate_size": None,
         },
-        "bloom": bloom,
-        "falcon": common | {"num_kv_heads": 2, "new_decoder_architecture": True},
-        "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128},
-        "opt": common | {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0},
-        "bert": encoder,
-        "roberta": encoder | {"classifier_dropout": 0.0},
-        "electra": encoder | {"embedding_size": 32},
-        "distilbert": {
-            "dim": 32,
-            "n_layers": 2,
-            "n_heads": 4,
-            "hidden_dim": 64,
-            "max_position_embeddings": 128,
-            **dict.fromkeys(("dropout", "attention_dropout", "seq_classif_dropout"), 0.0),
-        },
-        "t5": {
-            "d_model": 32,
-            "d_kv": 8,
-            "d_ff": 64,
-            "num_layers": 2,
-            "num_heads": 4,
-            "dropout_rate": 0.0,
-            "classifier_dropout": 0.0,
-            "decoder_start_token_id": 0,
-        },
+        "falcon": {"num_kv_heads": 2, "new_decoder_architecture": True},
+        "mpt": {"max_seq_len": 128},
+        "opt": {"ffn_dim": 64, "word_embed_proj_dim": 32},
+        "roberta": {"max_position_embeddings": 130},
+        "electra": {"embedding_size": 32},
+        "distilbert": {"hidden_dim": 64},
+        "t5": {"d_kv": 8, "d_ff": 64, "num_decoder_layers": 2, "decoder_start_token_id": 0},
     }
-    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-    return AutoConfig.for_model(kind, vocab_size=420, **(shapes[kind] | ids | options))
+    given, names = common | own.get(kind, {}) | options, usual.attribute_map
+    # a size may go by a name of the kind's own, such as n_layer; the last one given counts
+    return AutoConfig.for_model(kind, **{names.get(key, key): given[key] for key in given})
 
 
 def _random(factory: Any, config: Any, seed: int, spread: float) -> Any:

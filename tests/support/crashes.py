@@ -9,7 +9,6 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,8 @@ IMPORTS = (
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 
 
-@dataclass(frozen=True)
-class Moment:
-    """When something happens to a process.
-
-    Attributes:
-        event: Number of the change to its folder before which it happens, from 0.
-        act: What happens.
-    """
-
-    event: int
-    act: Callable[[], Any]
+# When something happens to a process: before which change to its folder, from 0; and what.
+Moment = tuple[int, Callable[[], Any]]
 
 
 def kill_self() -> None:
@@ -82,11 +72,6 @@ def printed(folder: Path) -> str:
     return Path(f"{folder}.log").read_text()
 
 
-def events(folder: Path) -> list[str]:
-    """Changes to a folder that the last command announced, one line each."""
-    return Path(f"{folder}.events").read_text().splitlines()
-
-
 def _run(argv: list[str], folder: Path, moment: Moment | None, limit: int | None) -> None:
     from hidden_context.cli.main import main
 
@@ -103,9 +88,9 @@ def _run(argv: list[str], folder: Path, moment: Moment | None, limit: int | None
         nonlocal count, busy
         if busy or not _changes_disk(event, arguments, root):
             return
-        if moment is not None and count == moment.event:
+        if moment is not None and count == moment[0]:
             busy = True
-            moment.act()
+            moment[1]()
             busy = False
         count += 1
         if limit is None:  # else the note itself might fail

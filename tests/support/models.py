@@ -93,7 +93,6 @@ def frozen_model(
     return FrozenRewardModel(
         featurizer,
         probe,
-        shape,
         make_likelihood(head),
         reward_scale=SCALE,
         card={"data": {"source": "tests"}, "metrics": {"accuracy": 0.75}},

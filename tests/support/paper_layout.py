@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,12 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def run_module(*argv: str, folder: str | Path = ".") -> subprocess.CompletedProcess[str]:
+    """Run ``python -m …`` in a folder, in a process of its own."""
+    line = [sys.executable, "-m", *argv]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any] | str]) -> str:
@@ -72,15 +80,6 @@ def write_relabeled(root: str | Path, train: int = 8, test: int = 6) -> None:
             write_rows(Path(root) / subset / f"{split}.jsonl.gz", rows)
 
 
-def write_hh_rlhf(root: str | Path, train: int = 4, test: int = 3) -> None:
-    """Write a local copy of HH-RLHF: a folder per subset, the columns chosen and rejected only."""
-    for seed, folder in enumerate(("harmless-base", "helpful-base")):
-        for split, count in (("train", train), ("test", test)):
-            rows = preference_rows(count, 40 + 2 * seed + (split == "test"))
-            bare = [{side: row[side] for side in ("chosen", "rejected")} for row in rows]
-            write_rows(Path(root) / folder / f"{split}.jsonl.gz", bare)
-
-
 def jailbroken_rows(count: int = 3) -> list[dict[str, Any]]:
     """Prompts with a safe and a jailbroken response, with a text before the first turn."""
     return [
@@ -96,7 +95,12 @@ def write_paper_world(root: str | Path) -> None:
     """Write what the paper's README expects below the folder its commands run in."""
     root = Path(root)
     tiny_backbone(root / BACKBONE, "llama")
-    write_hh_rlhf(root / "Anthropic" / "hh-rlhf")
+    # a local copy of HH-RLHF: a folder per subset, the columns chosen and rejected only
+    for seed, folder in enumerate(("harmless-base", "helpful-base")):
+        for split, count in (("train", 4), ("test", 3)):
+            rows = preference_rows(count, 40 + 2 * seed + (split == "test"))
+            bare = [{side: row[side] for side in ("chosen", "rejected")} for row in rows]
+            write_rows(root / "Anthropic" / "hh-rlhf" / folder / f"{split}.jsonl.gz", bare)
     write_relabeled(root / "data" / "relabeled_hh_rlhf")
     write_rows(root / "data" / "jailbroken_responses.jsonl", jailbroken_rows())
 

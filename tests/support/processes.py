@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import preference_rows, train_config
+from support.builders import preference_rows
 from support.runs import logged, losses
 
 SCRIPT = """
@@ -81,14 +81,6 @@ def labelled_rows(count: int, seed: int) -> list[dict[str, Any]]:
         row |= {"rating_chosen": (None, 2.0, None, 0.5)[number % 4]}
         row |= {"rating_rejected": 2.0 if row["strength"] < 0 else 0.5}
     return rows
-
-
-def options_of(model: str, out: Path, processes: int, **options: Any) -> dict[str, Any]:
-    """Options of a training, whose steps are as large with any number of processes."""
-    options = {"per_device_train_batch_size": 8, "num_train_epochs": 2} | options
-    options["per_device_train_batch_size"] //= processes
-    config = train_config(model, out, **options)
-    return {name: value for name, value in vars(config).items() if value is not None}
 
 
 def train_in_two(

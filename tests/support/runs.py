@@ -29,6 +29,12 @@ def fine_tuned(backbones: Any, folder: Any, **options: Any) -> Any:
     return train_config(backbone, folder, **(defaults | {"quiet": True} | options))
 
 
+# What is learned beside the network, all of it.
+EVERYTHING = {"ensemble": "heads", "ensemble_members": 2, "reward_model_type": "factor"}
+EVERYTHING |= {"num_factors": 2, "annotators": "variational", "outcomes": "five_levels"}
+EVERYTHING |= {"anchor_weight": 0.3, "quiet": True}
+
+
 def logged(result: Any, name: str) -> list[float]:
     """A value in every log line that has it, of a result or its history."""
     lines = getattr(result, "history", result)
@@ -104,16 +110,8 @@ class RuinWeights(TrainerCallback):
                         parameter.mul_(self.factor).add_(self.shift)
 
 
-class FailingBackward(torch.autograd.Function):
-    """Runs out of memory in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, values):
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+def out_of_memory(*_: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
 
 
 class SmallMemory:
@@ -125,13 +123,15 @@ class SmallMemory:
 
         def limited(module, tokens):
             self.calls += 1
-            fails = len(tokens) > most or self.calls in failing_calls
-            if not fails:
+            if len(tokens) <= most and self.calls not in failing_calls:
                 self.finished += 1
                 return original(module, tokens)
             self.failed += 1
             if not backward:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-            return FailingBackward.apply(original(module, tokens))
+                out_of_memory()
+            found = original(module, tokens)
+            if found.requires_grad:
+                found.register_hook(out_of_memory)
+            return found
 
         monkeypatch.setattr(PreferenceModule, "raw_outputs", limited)

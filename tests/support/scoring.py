@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -39,9 +40,9 @@ def evaluate(checkpoint: Any, data: Any, **options: Any) -> scoring.EvaluationRe
     return scoring.evaluate(EvaluateConfig(**config, **options))
 
 
-def factor_checkpoint(folder: str | Path) -> str:
+def factor_checkpoint(folder: str | Path, **options: Any) -> str:
     """Save a factor model of 2 factors that knows the annotators 7, ann and bob."""
-    reward_checkpoint(folder, "factor", num_factors=2)
+    reward_checkpoint(folder, "factor", num_factors=2, **options)
     options = LikelihoodOptions(inference="variational", names=("7", "ann", "bob"))
     save_likelihood(folder, make_likelihood(heads.make("factor", num_factors=2), options))
     return str(folder)
@@ -72,7 +73,6 @@ class Call(NamedTuple):
     """One call of a model."""
 
     texts: list[Any]
-    dtype: torch.dtype
     threads: int
 
 
@@ -83,8 +83,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     original = SequenceRewardModel.try_raw_outputs
 
     def recorded(self, texts, *args, **options):
-        dtype = next(self.module.parameters()).dtype
-        found.append(Call(list(texts), dtype, torch.get_num_threads()))
+        found.append(Call(list(texts), torch.get_num_threads()))
         return original(self, texts, *args, **options)
 
     monkeypatch.setattr(SequenceRewardModel, "try_raw_outputs", recorded)
@@ -113,11 +112,8 @@ def after_window(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def interrupt(after_window: Callable[..., None]) -> Callable[..., None]:
     """Run something until so many windows more stand in a record."""
 
-    def stop():
-        raise KeyboardInterrupt
-
     def run(windows: int, work: Callable[..., Any], *args: Any, **options: Any) -> None:
-        after_window(windows, stop)
+        after_window(windows, Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             work(*args, **options)
 

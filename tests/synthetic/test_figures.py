@@ -110,9 +110,8 @@ def test_a_latex_that_fails_is_replaced_with_a_warning(monkeypatch, tmp_path):
     monkeypatch.setattr(figures, "has_latex", lambda: True)
     monkeypatch.setattr(figures, "pgf_engine", lambda: "pdflatex")
     monkeypatch.setenv("PATH", str(tmp_path))  # neither program is really there
-    curves = made_up_curves("1d")
     with pytest.warns(HiddenContextWarning, match="LaTeX is installed but") as caught:
-        png, pgf = figures.draw(curves, tmp_path, ["png", "pgf"])
+        png, pgf = figures.draw(made_up_curves("1d"), tmp_path, ["png", "pgf"])
     assert len([w for w in caught if w.category is HiddenContextWarning]) == 2
     assert imread(png).shape[:2] == (360, 1650)
     assert r"\end{pgfpicture}" in pgf.read_text()
@@ -164,8 +163,7 @@ def test_a_standard_deviation_without_bound_leaves_the_panel_of_means_readable()
     low, high = panel.get_ylim()
     spread = float(np.ptp(curves.mean))
     assert high - low == pytest.approx(1.7 * spread, rel=1e-4)
-    vertices = panel.collections[0].get_paths()[0].vertices
-    assert np.abs(vertices).max() < 3 * spread + 1
+    assert np.abs(panel.collections[0].get_paths()[0].vertices).max() < 3 * spread + 1
 
 
 @pytest.mark.parametrize(

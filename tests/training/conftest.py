@@ -6,6 +6,7 @@ from hidden_context.training import run
 from hidden_context.training.loop import TrainingLoop
 from support.builders import train_config
 from support.fixtures import backbones, feature_cache_in_tmp, fixed_random_state
+from support.models import load
 from support.paper_layout import one_thread
 from support.runs import copied
 
@@ -21,6 +22,17 @@ def fit(backbones, tmp_path):
         return run(config, rows, test, callbacks)
 
     return fit
+
+
+@pytest.fixture
+def learned(backbones, tmp_path):
+    """Trains in one of the ways of ``support.runs``: the result, and the model loaded again."""
+
+    def learned(way, rows=None, test=None, *, into="", **options):
+        result = run(way(backbones, tmp_path / into, **options), rows, test)
+        return result, load(result.path)
+
+    return learned
 
 
 @pytest.fixture

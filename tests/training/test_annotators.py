@@ -16,14 +16,13 @@ from hidden_context.data.labels import labels_of
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import EnsembleHead
 from hidden_context.likelihood import LikelihoodOptions
-from hidden_context.models import RewardModel
-from hidden_context.models.checkpoint.likelihood_file import members_of
+from hidden_context.likelihood.single import members_of
 from hidden_context.statistics.evaluation.judgement_metrics import (
     grouped_judgement_metrics,
 )
-from hidden_context.training import run
 from support import runs
 from support.builders import TOPICS, preference_rows
+from support.models import load
 from support.paper_layout import write_rows
 from support.runs import logged, losses
 
@@ -32,7 +31,7 @@ PROMPT = "\n\nHuman: What about {topic} {number}?\n\nAssistant:"
 LAYERS = ["q_proj", "v_proj", "up_proj", "down_proj"]
 
 
-def opposed_rows(count: int, seed: int, **columns):
+def opposed_rows(count: int, seed: int):
     """Ann likes kind answers and Bob rude ones; both want the answer that is useful."""
     draw = random.Random(seed)
     rows = []
@@ -44,7 +43,7 @@ def opposed_rows(count: int, seed: int, **columns):
                 chosen, rejected = " It is useful.", " It is vague."
             row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
             about = "agreed" if number % 2 else "opposed"
-            rows.append(row | {"annotator": annotator, "data_subset": about} | columns)
+            rows.append(row | {"annotator": annotator, "data_subset": about})
     return rows
 
 
@@ -68,20 +67,18 @@ def probability_of_the_first(rewards) -> float:
 
 @pytest.mark.parametrize("inference", ["variational", "map"])
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_who_judges_is_all_that_decides(backbones, tmp_path, way, inference):
-    config = way(backbones, tmp_path, reward_model_type="factor", annotators=inference)
-    result = run(config, ROWS, TEST)
+def test_who_judges_is_all_that_decides(learned, way, inference):
+    result, again = learned(way, ROWS, TEST, reward_model_type="factor", annotators=inference)
     assert result.metrics["data_subset_opposed_accuracy"] > 0.95
     assert result.metrics["data_subset_opposed_loss"] < 0.3
     assert result.metrics["data_subset_agreed_accuracy"] > 0.95
     members = result.model.head.num_members
     assert members == (2 if way is frozen else 0)
     assert result.model.likelihood.names.names == ("ann", "bob")
-    learned = [part.annotators.location.detach() for part in members_of(result.model.likelihood)]
-    assert [tuple(location.shape) for location in learned] == [(2, 1)] * max(members, 1)
-    apart = [float(abs(location[0] - location[1])) for location in learned]
+    places = [part.annotators.location.detach() for part in members_of(result.model.likelihood)]
+    assert [tuple(location.shape) for location in places] == [(2, 1)] * max(members, 1)
+    apart = [float(abs(location[0] - location[1])) for location in places]
     assert min(apart) > 1  # they started about 0.3 from 0
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     ann, bob, zoe, everyone = (
         again.score(TEXTS, annotator=name) for name in ("ann", "bob", "zoe", None)
     )
@@ -95,15 +92,14 @@ def test_who_judges_is_all_that_decides(backbones, tmp_path, way, inference):
     assert 0.2 < probability_of_the_first(everyone) < 0.8
 
 
-def test_without_annotators_opposed_pairs_stay_a_coin_toss(backbones, tmp_path):
-    result = run(frozen(backbones, tmp_path, reward_model_type="factor"), ROWS, TEST)
+def test_without_annotators_opposed_pairs_stay_a_coin_toss(learned):
+    result, again = learned(frozen, ROWS, TEST, reward_model_type="factor")
     assert result.metrics["data_subset_opposed_accuracy"] == 0.5
     assert result.metrics["data_subset_opposed_loss"] == pytest.approx(0.6931, abs=0.05)
     assert result.metrics["data_subset_agreed_accuracy"] > 0.95
     assert result.model.likelihood.options == LikelihoodOptions()
     assert not list(result.path.glob("likelihood.*"))
-    again = RewardModel.from_pretrained(result.path)
-    with pytest.raises(ConfigError, match="this model knows no annotators"):
+    with pytest.raises(ConfigError, match="this model has not learned annotators"):
         again.score(TEXTS, annotator="ann")
 
 
@@ -120,21 +116,21 @@ JUDGE = FACTOR | {"annotator_column": "judge"}
         (ROWS, FACTOR | {"num_factors": 0}, ConfigError, r"--num_factors of at least 1"),
         (ROWS, {"annotator_effects": ["mood"]}, ConfigError, "--annotator_effects mood is not"),
         (ROWS, {"annotator_effects": ["readiness"]}, ConfigError, "--outcomes"),
-        (ROWS, {"annotator_effects": ["position"]}, DataError, "prefers the same place"),
-        (ANONYMOUS, FACTOR, DataError, "no training example says who judged.*--annotator_column"),
+        (ROWS, {"annotator_effects": ["position"]}, DataError, "prefers the same side"),
+        (ANONYMOUS, FACTOR, DataError, "example names its annotator.*--annotator_column"),
         (ROWS, JUDGE, DataError, "field 'judge'"),
         (NUMBERS, JUDGE, DataError, "line 1, field 'judge': .*text or an integer is needed"),
-        (ROWS, FACTOR | {"annotator_covariates": "p.jsonl"}, DataError, "none of the annotators"),
+        (ROWS, FACTOR | {"annotator_covariates": "p.jsonl"}, DataError, "the file names none of"),
     ],
 )
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
 def test_what_cannot_be_learned_is_told(
-    backbones, tmp_path, monkeypatch, way, rows, options, error, message
+    learned, tmp_path, monkeypatch, way, rows, options, error, message
 ):
     monkeypatch.chdir(tmp_path)
     write_rows("p.jsonl", [{"annotator": "somebody", "age": 30}])
     with pytest.raises(error, match=message):
-        run(way(backbones, tmp_path, annotators="variational", **options), rows)
+        learned(way, rows, annotators="variational", **options)
     assert not (tmp_path / "final").exists()
 
 
@@ -153,31 +149,27 @@ def tied_rows(count: int, seed: int) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_readiness_to_tie_is_learned_with_any_head_and_saved(backbones, tmp_path, way):
+def test_readiness_to_tie_is_learned_with_any_head_and_saved(learned, tmp_path, way):
     people = [{"annotator": "ann", "age": 30}, {"annotator": "bob", "age": 40}]
-    config = way(
-        backbones, tmp_path / "run", annotators="variational", outcomes="ties",
-        annotator_covariates=write_rows(tmp_path / "people.jsonl", people),
-    )  # fmt: skip
-    result = run(config, tied_rows(48, seed=3), tied_rows(8, seed=4))
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    options = {"annotator_covariates": write_rows(tmp_path / "people.jsonl", people)}
+    options |= {"annotators": "variational", "outcomes": "ties"}
+    _, again = learned(way, tied_rows(48, seed=3), tied_rows(8, seed=4), **options)
     assert again.likelihood.options.habits == ("readiness",)
     assert not again.likelihood.options.taste
     readiness = again.likelihood.habit_posterior(torch.tensor([0, 1]))[0].flatten()
     assert float(readiness[0] - readiness[1]) > 0.5
     # so few people have no group of five, nor a quantity of five numbers
     assert again.likelihood.options.covariates.columns == ()
-    with pytest.raises(ConfigError, match="knows no annotators"):
+    with pytest.raises(ConfigError, match="has not learned annotators"):
         again.score(TEXTS, annotator="ann")
 
 
-def test_new_people_are_learned_without_training(backbones, tmp_path):
-    config = frozen(backbones, tmp_path, reward_model_type="factor", annotators="variational")
-    model = run(config, ROWS, TEST).model
+def test_new_people_are_learned_without_training(learned):
+    options = {"reward_model_type": "factor", "annotators": "variational"}
+    model = learned(frozen, ROWS, TEST, **options)[0].model
     judged = [row | {"annotator": {"ann": "zoe", "bob": "yan"}[row["annotator"]]} for row in ROWS]
-    examples = [read_row(row) for row in judged[:24]]
     before = {name: values.clone() for name, values in model.likelihood.state_dict().items()}
-    adapted = model.adapt(examples)
+    adapted = model.adapt([read_row(row) for row in judged[:24]])
     zoe, yan, ann, bob = (
         probability_of_the_first(source.score(TEXTS, annotator=name))
         for source, name in ((adapted, "zoe"), (adapted, "yan"), (model, "ann"), (model, "bob"))
@@ -187,7 +179,7 @@ def test_new_people_are_learned_without_training(backbones, tmp_path):
     assert adapted.likelihood.names.names == ("yan", "zoe")
     after = model.likelihood.state_dict()
     assert all(torch.equal(values, after[name]) for name, values in before.items())
-    with pytest.raises(DataError, match="no judgement says who gave it"):
+    with pytest.raises(DataError, match="no judgement names an annotator"):
         model.adapt([read_row({k: v for k, v in ROWS[0].items() if k != "annotator"})])
 
 
@@ -212,7 +204,7 @@ ADAPTERS = {"reward_model_type": "base", "ensemble": "lora", "ensemble_members":
 
 def check_saved(result, rows, spread: bool) -> None:
     """The reloaded model gives the same raw outputs and metrics, and the card holds the head."""
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    again = load(result.path)
     assert again.head == result.model.head
     texts = [row[side] for row in HELD_OUT for side in ("chosen", "rejected")]
     raw = again.raw_outputs(texts, engine="padded")

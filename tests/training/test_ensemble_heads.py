@@ -42,9 +42,15 @@ def member_curves(history) -> list[list[float]]:
 
 
 def test_which_head_a_configuration_makes():
+    """With its own options only."""
+
     def made(**options):
         return make_head(TrainConfig(**options))
 
+    own = {"num_atoms": 7, "entropy_coeff": 0.5}
+    categorical = made(reward_model_type="categorical", likelihood="logistic", **own)
+    assert categorical == heads.make("categorical", **own)
+    assert made(reward_model_type="scalar").type == "base"
     options = {"ensemble": "heads", "ensemble_members": 4, "ensemble_prior_scale": 0.5}
     ensemble = made(reward_model_type="factor", **options)
     assert ensemble == EnsembleHead(heads.make("factor"), 4, 0.5)
@@ -62,13 +68,15 @@ def test_which_head_a_configuration_makes():
     assert made(reward_model_type="factor") == heads.make("factor")
     with pytest.raises(ConfigError, match="members cannot be ensembles"):
         made(ensemble="heads", reward_model_type="ensemble")
+    with pytest.raises(ConfigError, match="'median' is not known"):
+        made(reward_model_type="median")
 
 
 def test_a_probe_has_the_ensemble_s_members(backbones, tmp_path):
     options = {"ensemble": "none", "reward_model_type": "ensemble", "probe_members": 2}
-    config = frozen(backbones, tmp_path, head_options={"num_members": 3}, **options)
-    with pytest.raises(ConfigError, match="a probe of 2 members cannot have an ensemble head of 3"):
-        run(config, ROWS)
+    options["head_options"] = {"num_members": 3}
+    with pytest.raises(ConfigError, match="the probe has 2 members, but the ensemble head has 3"):
+        run(frozen(backbones, tmp_path, **options), ROWS)
 
 
 # ---- bootstrap
@@ -86,10 +94,8 @@ def test_bootstrap_draws_go_by_prompt():
     assert float(draws.mean()) == pytest.approx(1, abs=0.1)
     assert float(draws.var()) == pytest.approx(1, abs=0.15)
     assert torch.equal(draws, draws.round())
-    correlation = torch.corrcoef(draws[:400].T) - torch.eye(5)
-    assert float(correlation.abs().max()) < 0.2
-    again = member_draws(config, make_head(config), examples)
-    assert torch.equal(again, draws)
+    assert float((torch.corrcoef(draws[:400].T) - torch.eye(5)).abs().max()) < 0.2
+    assert torch.equal(member_draws(config, make_head(config), examples), draws)
     other = TrainConfig(ensemble="heads", seed=5)
     assert not torch.equal(member_draws(other, make_head(other), examples), draws)
     without = TrainConfig(ensemble="heads", ensemble_bootstrap=False)
@@ -119,8 +125,7 @@ def test_members_of_a_probe_learn_from_few_prompts(backbones, tmp_path, prompts)
     """Also where the fold that a member would hold out is all there is, or all it drew."""
     rows = [row for row in preference_rows(prompts, seed=3) for _ in range(2)]
     config = frozen(backbones, tmp_path, probe_members=6, probe_epochs=4, probe_dropout=0.0)
-    history = run(config, rows).history
-    for curve in member_curves(history):
+    for curve in member_curves(run(config, rows).history):
         assert len(curve) == 4
         assert min(curve) > 0
         assert curve[-1] < curve[0]
@@ -130,9 +135,8 @@ def test_members_of_a_probe_learn_from_few_prompts(backbones, tmp_path, prompts)
 
 
 def test_output_layers_of_probes_are_not_decayed():
-    generator = torch.Generator().manual_seed(1)
-    chosen, rejected = torch.randn(2, 64, 6, generator=generator)
-    pairs = pair_features(chosen, rejected, torch.full((64,), 0.5))
+    sides = torch.randn(2, 64, 6, generator=torch.Generator().manual_seed(1))
+    pairs = pair_features(*sides, torch.full((64,), 0.5))
     norms = {}
     for hidden in (8, 0):
         for head in (EnsembleHead(heads.make("base"), 2), heads.make("base")):
@@ -204,8 +208,7 @@ def test_the_best_epoch_s_thresholds_are_restored_too():
     curve = [entry["validation_loss"] for entry in history]
     assert curve[-1] > min(curve) + 0.1
     assert curve.index(min(curve)) < 20
-    found = validation_loss(likelihood, probe, validation.features, validation.labels)
-    assert found == pytest.approx(min(curve), abs=1e-5)
+    assert validation_loss(likelihood, probe, validation) == pytest.approx(min(curve), abs=1e-5)
 
 
 def test_members_of_a_probe_learn_from_what_they_drew():

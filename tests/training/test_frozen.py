@@ -22,7 +22,7 @@ from hidden_context.training.links import Linker
 from support.builders import preference_rows, train_config
 from support.paper_layout import write_rows
 from support.rows import assistant, user
-from support.runs import logged, pair_features
+from support.runs import logged, pair_features, spied
 from support.scoring import evaluate, score
 
 ROWS = preference_rows(200, seed=1)
@@ -37,14 +37,9 @@ def test_a_second_run_computes_no_features(fit, tmp_path, monkeypatch):
     options = PROBE | {"cache_dir": str(tmp_path)}
     first = fit(ROWS, TEST, into="a", **options)
     assert (tmp_path / "features.sqlite").is_file()
-
-    def never(*args):
-        raise AssertionError("the backbone ran")
-
-    monkeypatch.setattr(Featurizer, "_forward", never)
+    ran = spied(monkeypatch, Featurizer, "_forward", lambda *_: True)
     second = fit(ROWS, TEST, into="b", **options)
-    assert second.metrics == first.metrics
-    assert second.history == first.history
+    assert (ran, second.metrics, second.history) == ([], first.metrics, first.history)
 
 
 def messages(text):
@@ -82,17 +77,17 @@ def test_a_prompt_column_is_no_part_of_the_response(fit, monkeypatch):
     rows = [
         {"prompt": f"Q{n}", "chosen": f" kind {n}", "rejected": f" rude {n}"} for n in range(24)
     ]
-    seen, forward = [], Featurizer._forward
-    monkeypatch.setattr(Featurizer, "_forward", lambda s, t, b: seen.extend(t) or forward(s, t, b))
+    seen = spied(monkeypatch, Featurizer, "_forward", lambda _, texts, __: texts)
     fit(rows, rows[:4], embed="response", probe_epochs=1, **PROBE)
-    assert set(seen) == {row[side].strip() for row in rows for side in ("chosen", "rejected")}
+    expected = {row[side].strip() for row in rows for side in ("chosen", "rejected")}
+    assert {text for texts in seen for text in texts} == expected
 
 
 def test_responses_that_are_all_empty_stop_training_and_scoring(fit, tmp_path):
     model = str(fit(ROWS[:40], into="a", probe_epochs=1, **PROBE).path)
     start = "\n\nHuman: Tea?\n\nAssistant:"
     rows = [{"chosen": f"{n}{start}", "rejected": f"{n}!{start}"} for n in range(24)]
-    with pytest.raises(DataError, match="in 24 of 24 rows: in 24 one is empty"):
+    with pytest.raises(DataError, match=r"in 24 of 24 rows \(24 with an empty"):
         fit(rows, into="b", **PROBE)
     path, output = write_rows(tmp_path / "rows.jsonl", rows), str(tmp_path / "o.jsonl")
     said = r"rows\.jsonl: a frozen backbone cannot tell"
@@ -236,8 +231,7 @@ def test_texts_that_meet_in_many_pairs_are_groups_of_their_own():
     held_out, _ = member_folds(groups, [2] * len(every), 5)
     # neither has all others: pairs of one text on each side are in no part
     assert 0 < int(sum(held_out).sum()) < len(every)
-    apart = [pair("a", "b"), pair("c", "d")]
-    assert response_groups(apart) == ["a\0b", "a\0b", "c\0d", "c\0d"]
+    assert response_groups([pair("a", "b"), pair("c", "d")]) == ["a\0b", "a\0b", "c\0d", "c\0d"]
     assert response_groups([pair("a", "b")] * 2) == ["a\0b"] * 4  # one vote a row
     prompted = [pair("a", "b", "one?"), pair("a", "b", "two?")]
     assert response_groups(prompted) == ["one?", "one?", "two?", "two?"]
@@ -273,9 +267,8 @@ def test_penalties_act_in_training_only():
 def test_a_loss_that_is_not_finite_names_its_pairs():
     train = features_with_signal(40, 1)
     train.labels.comparisons.preference[17] = math.inf
-    held_out = torch.arange(40) < 5
     with pytest.raises(DivergedError, match="in epoch 1: the loss is not finite") as caught:
-        fit_probe(train, held_out=[held_out], probe_batch_size=4, probe_linear=True)
+        fit_probe(train, held_out=[torch.arange(40) < 5], probe_batch_size=4, probe_linear=True)
     named = str(caught.value).split("(from 1): ")[1].split(". ")[0]
     assert 18 in map(int, named.split(", "))
     assert len(named.split(", ")) <= 4

@@ -13,8 +13,7 @@ from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.errors import DataError
 from hidden_context.likelihood import Labels, LikelihoodOptions, make_likelihood
-from hidden_context.models import RewardModel
-from hidden_context.training import TrainConfig, run
+from hidden_context.training import TrainConfig
 from hidden_context.training.labels import make_head, make_training_likelihood, training_labels
 from support import runs
 from support.builders import TOPICS, preference_rows
@@ -25,19 +24,15 @@ GRADES = ("cruel", "vague", "clear", "kind")
 START = 0.25  # of the first threshold and of every gap, in reward units
 
 
-def prompt_of(draw: random.Random, number: str) -> str:
-    return f"\n\nHuman: What about {draw.choice(TOPICS)} {number}?\n\nAssistant:"
-
-
-def graded_rows(count: int, seed: int, grades=GRADES, words: int = 1):
+def graded_rows(count: int, seed: int, grades=GRADES):
     """Pairs of answers of any two grades; ``strength`` says by how many the chosen is better."""
     draw = random.Random(seed)
     pairs = itertools.cycle(itertools.product(range(len(grades)), repeat=2))
     rows = []
     for number, (first, second) in zip(range(count), pairs, strict=False):
-        texts = [f" An answer that is {grades[grade]}." for grade in (first, second)]
-        row = {"prompt": prompt_of(draw, f"{seed}{number}")}
-        row |= {"chosen": texts[0], "rejected": texts[1], "strength": first - second}
+        chosen, rejected = (f" An answer that is {grades[grade]}." for grade in (first, second))
+        row = {"chosen": chosen, "rejected": rejected, "strength": first - second}
+        row["prompt"] = f"\n\nHuman: What about {draw.choice(TOPICS)} {seed}{number}?\n\nAssistant:"
         rows.append(row | {"rating_chosen": 1.0 + first, "rating_rejected": 1.0 + second})
     return rows
 
@@ -78,12 +73,11 @@ def tied_rows(count: int, seed: int):
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
+def test_ties_get_a_threshold_of_their_own(learned, way):
     train, test = tied_rows(72, 1), tied_rows(27, 2)
     options = {"outcomes": "ties", "reward_model_type": "base"}  # its noise has a fixed unit
     options |= {"num_train_epochs": 4, "per_device_train_batch_size": 4}
-    result = run(way(backbones, tmp_path, **options), train, test)
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    result, again = learned(way, train, test, **options)
     assert again.likelihood.outcomes.thresholds.tolist()[0] > START + 0.2
     # about log 3 or more where nothing is known: a third each of better, worse and tied
     assert result.metrics["loss"] < 0.6
@@ -109,13 +103,10 @@ def test_ties_get_a_threshold_of_their_own(backbones, tmp_path, way):
 
 
 @pytest.mark.parametrize(("outcomes", "grades"), [("five_levels", 3), ("seven_levels", 4)])
-def test_levels_come_out_in_order(backbones, tmp_path, outcomes, grades):
-    top = grades - 1
-    words = GRADES[-grades:]
+def test_levels_come_out_in_order(learned, outcomes, grades):
+    top, words = grades - 1, GRADES[-grades:]
     train, test = graded_rows(144, 1, words), graded_rows(48, 2, words)
-    config = frozen(backbones, tmp_path, outcomes=outcomes, probe_early_stopping=False)
-    result = run(config, train, test)
-    again = RewardModel.from_pretrained(result.path)
+    _, again = learned(frozen, train, test, outcomes=outcomes, probe_early_stopping=False)
     thresholds = again.likelihood.outcomes.thresholds
     assert thresholds.shape == (top,)
     assert bool((thresholds.diff() > 0).all())
@@ -138,12 +129,12 @@ def test_levels_come_out_in_order(backbones, tmp_path, outcomes, grades):
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_strengths_beyond_the_levels_name_line_and_field(backbones, tmp_path, way):
+def test_strengths_beyond_the_levels_name_line_and_field(learned, way):
     rows = preference_rows(6)
     rows[4]["annotations"] = [{"strength": 1}, {"strength": -3}]
     blank = {"chosen": " ", "rejected": "x"}  # left out, so that places are not lines
     with pytest.raises(DataError, match=r"line 6, field 'strength': strength -3 is beyond 5") as e:
-        run(way(backbones, tmp_path, outcomes="five_levels"), [blank, *rows])
+        learned(way, [blank, *rows], outcomes="five_levels")
     assert (e.value.line, e.value.field) == (6, "strength")
     assert "levels (up to 2)" in str(e.value)
     assert "--outcomes seven_levels" in str(e.value)
@@ -168,25 +159,24 @@ def test_margins_raise_the_loss(scale):
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_ratings_pin_level_and_unit(backbones, tmp_path, way):
+def test_ratings_pin_level_and_unit(learned, way):
     """Comparisons leave both open; with ratings from 1 to 4 the mean rewards are near them."""
     train, test = graded_rows(80, 1), graded_rows(32, 2)
     for row in train[::2]:  # half of the ratings are enough
         row["rating_rejected"] = None
     options = {"anchor_weight": 1.0, "num_train_epochs": 6, "probe_early_stopping": False}
     options |= {"probe_learning_rate": 1e-2, "probe_epochs": 40}
-    rated = run(way(backbones, tmp_path / "a", **options), train, test)
+    rated, again = learned(way, train, test, **options)
     ratings = torch.tensor([row["rating_chosen"] for row in test])
 
-    def error_of(result) -> float:
-        again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
-        means = again.head.distribution(raw_outputs(again, test)[::2]).mean
+    def error_of(model) -> float:
+        means = model.head.distribution(raw_outputs(model, test)[::2]).mean
         return float((means - ratings).abs().mean())
 
-    assert error_of(rated) < 0.4
+    assert error_of(again) < 0.4
     if way is frozen:  # ratings that do not count pin nothing
-        plain = run(way(backbones, tmp_path / "b", **(options | {"anchor_weight": 0})), train, test)
-        assert plain.model.likelihood.options == LikelihoodOptions()
+        _, plain = learned(way, train, test, into="b", **options | {"anchor_weight": 0})
+        assert plain.likelihood.options == LikelihoodOptions()
         assert error_of(plain) > 1.0
         noise = float(rated.model.likelihood.ratings.log_noise.detach().exp())
         assert noise < 0.9  # started at 1: the ratings here are exact
@@ -196,7 +186,7 @@ def test_ratings_pin_level_and_unit(backbones, tmp_path, way):
 # ---- weights
 
 
-def test_examples_can_count_alike_however_many_votes_they_have(backbones, tmp_path):
+def test_examples_can_count_alike_however_many_votes_they_have(learned):
     """Every other pair has five votes, all the same: by example they count like one."""
     rows = preference_rows(16, seed=1)
     nested = [
@@ -205,7 +195,7 @@ def test_examples_can_count_alike_however_many_votes_they_have(backbones, tmp_pa
     ]
     options = {"probe_epochs": 3, "probe_batch_size": 96, "probe_early_stopping": False}
     plain, by_example = (
-        run(frozen(backbones, tmp_path / how, weigh_by=how, **options), train, rows)
+        learned(frozen, train, rows, into=how, weigh_by=how, **options)[0]
         for how, train in (("vote", rows), ("example", nested))
     )
     # features are standardised by how often responses are named, which changes little
@@ -221,8 +211,8 @@ def test_examples_can_count_alike_however_many_votes_they_have(backbones, tmp_pa
         ({"anchor_weight": 0.5}, "rating_chosen"),
     ],
 )
-def test_options_whose_labels_no_pair_has_are_refused(backbones, tmp_path, options, field):
+def test_options_whose_labels_no_pair_has_are_refused(learned, options, field):
     ((name, value),) = options.items()
     message = f"field '{field}': no training example has what --{name} {value} learns"
     with pytest.raises(DataError, match=message):
-        run(fine_tuned(backbones, tmp_path, **options), preference_rows(4))
+        learned(fine_tuned, preference_rows(4), **options)

@@ -61,8 +61,7 @@ def test_every_head_starts_from_the_regression_s_predictions(kind):
     likelihood = make_likelihood(head)
     # steps so large that every epoch is worse than none
     config = config_of(probe_learning_rate=2.0, probe_epochs=2, probe_dropout=0.0)
-    held_out = folds_of(300, 3)
-    probe, history = train_probe(config, likelihood, train, held_out=held_out)
+    probe, history = train_probe(config, likelihood, train, held_out=folds_of(300, 3))
     starts = [entry["validation_loss"] for entry in history if entry["epoch"] == 0]
     assert len(starts) == 3
     assert min(entry["validation_loss"] for entry in history) in starts
@@ -112,21 +111,9 @@ def test_members_start_without_what_they_hold_out():
         assert start["validation_loss"] == pytest.approx(nats[~learns.numpy()].mean(), rel=1e-4)
 
 
-def test_bootstrap_draws_reach_an_ensemble_s_linear_parts():
-    train = linear_world(120, 4)
-    head = heads.make("ensemble", member=heads.make("base"), num_members=2, prior_scale=0.0)
-    draws = torch.ones(120, 2)
-    draws[60:, 1] = 0
-    probe, _ = train_probe(config_of(probe_members=2), make_likelihood(head), train, draws=draws)
-    both, half = probe.slope
-    assert float((both - half).norm()) > 0.05
-    assert probe.start.shape == (2,)
-
-
 def test_thresholds_are_fitted_to_the_start():
     train = linear_world(200, 5)
-    tied = torch.arange(200) % 3 == 0
-    train.labels.comparisons.preference[tied] = 0.5
+    train.labels.comparisons.preference[torch.arange(200) % 3 == 0] = 0.5
     config = config_of(probe_learning_rate=2.0, probe_epochs=1, objective_learning_rate=1e-9)
     likelihood = HeadLikelihood(heads.make("base"), LikelihoodOptions(levels=3))
     train_probe(config, likelihood, train, held_out=folds_of(200, 3))
@@ -209,8 +196,7 @@ def test_tastes_are_found_again_and_the_population_is_predicted_like_by_a_line()
     likelihood = make_likelihood(HEAD, KNOWN)
     probe, history = train_probe(PEOPLE_CONFIG, likelihood, train)
     location, scale = (part.detach() for part in likelihood.posterior(torch.arange(PEOPLE)))
-    together = torch.corrcoef(torch.stack([location[:, 0], taste]))
-    assert abs(together[0, 1].item()) > 0.95
+    assert abs(torch.corrcoef(torch.stack([location[:, 0], taste]))[0, 1].item()) > 0.95
     mean, loading, _ = probe.slope
     assert int(mean.abs().argmax()) == 0
     assert int(loading.abs().argmax()) == 1
@@ -246,22 +232,25 @@ def test_a_base_head_learns_habits_once_for_all_members():
     said.preference[said.annotator < PEOPLE // 2] = 0.5
     habits = dataclasses.replace(KNOWN, levels=3, taste=False, habits=("readiness",))
     likelihood = make_likelihood(heads.make("base"), habits)
-    settings = TrainConfig(probe_members=3)
-    probe, history = train_probe(settings, likelihood, train)
+    probe, history = train_probe(TrainConfig(probe_members=3), likelihood, train)
     assert {entry["member"] for entry in history} == {0.0}
     assert probe.slope.shape == (1, WIDTH)
     readiness = likelihood.habit_posterior(torch.arange(PEOPLE))[0].flatten()
     assert readiness[: PEOPLE // 2].min() > readiness[PEOPLE // 2 :].max()
 
 
-def test_members_of_an_ensemble_have_slopes_of_their_own():
-    train, _ = world(60, seed=4)
-    head = heads.make("ensemble", member=HEAD, num_members=2)
-    settings = TrainConfig(reward_model_type="factor", probe_members=2)
-    draws = torch.poisson(torch.ones(60, 2), torch.Generator().manual_seed(0))
-    probe, _ = train_probe(settings, make_likelihood(head, KNOWN), train, draws=draws)
-    assert probe.slope.shape == (6, WIDTH)
-    assert not torch.allclose(probe.slope[:3], probe.slope[3:])
+@pytest.mark.parametrize(("head", "options"), [(heads.make("base"), None), (HEAD, KNOWN)])
+def test_members_of_an_ensemble_have_slopes_of_their_own(head, options):
+    """By what each of them draws, without annotators or with them."""
+    train = linear_world(120, 4) if options is None else world(120, seed=4)[0]
+    ensemble = heads.make("ensemble", member=head, num_members=2, prior_scale=0.0)
+    draws = torch.ones(120, 2)
+    draws[60:, 1] = 0
+    likelihood = make_likelihood(ensemble, options)
+    probe, _ = train_probe(config_of(probe_members=2), likelihood, train, draws=draws)
+    both, half = probe.slope.chunk(2)
+    assert float((both - half).norm()) > 0.05
+    assert probe.start.shape == (2 * head.num_outputs,)
 
 
 def started(train: FeatureSet) -> LinearStart:

@@ -11,9 +11,9 @@ from hidden_context import heads
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.data.tokens.tokenize import tokenize_examples
-from hidden_context.likelihood import HeadLikelihood
+from hidden_context.likelihood import HeadLikelihood, Labels
 from hidden_context.training.dataset import ExampleDataset
-from hidden_context.training.links import Linker, Links, compare, draw_pairs
+from hidden_context.training.links import Linker, Links, draw_pairs
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.runner import StepRunner
 from support.builders import preference_rows, tiny_tokenizer
@@ -36,11 +36,11 @@ def rated(name, responses, judged):
     return read_row({"prompt": prompt, "responses": responses, "judgements": judgements})
 
 
-def examples_of(ratings=RATINGS, several: bool = True):
+def examples_of(several: bool = True):
     """Texts rated one by one, and where ``several`` an example of three that a and c rated."""
     examples = [
         rated(number, [f" {number} is so."], [(who, 0, value) for who, value in said.items()])
-        for number, said in enumerate(ratings)
+        for number, said in enumerate(RATINGS)
     ]
     return [*examples, rated("all", [" yes", " no", " or so"], JUDGED)] if several else examples
 
@@ -52,17 +52,20 @@ def labels(several: bool = True):
     )
 
 
-def linked_loss(links: Links | None, data, rows, raw) -> float:
+RAW = torch.randn(10, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def linked_loss(links: Links | None, data, rows) -> float:
     """Sum of the weighted losses of a step's links, by the likelihood of a scalar head."""
     if links is None:
         return 0.0
     said = links.added_to(data.select(torch.tensor(rows)).without_ratings(), range(len(rows)))
-    own_raw = torch.cat([raw[data.offsets[row] : data.offsets[row + 1]] for row in rows])
+    own_raw = torch.cat([RAW[data.offsets[row] : data.offsets[row + 1]] for row in rows])
     nats = HeadLikelihood(heads.make("base"))(own_raw, said)
     return float((said.weight.double() * nats).sum())
 
 
-def full_sum(data, raw) -> float:
+def full_sum(data) -> float:
     """Σ over annotators of 2/m times the sum over the pairs of their ratings, written out."""
     ratings, total = data.ratings, 0.0
     for annotator in range(len(NAMES)):
@@ -71,7 +74,7 @@ def full_sum(data, raw) -> float:
             first, second = (int(ratings.response[each]) for each in (one, other))
             if first != second:
                 share = 0.5 + 0.5 * float(torch.sign(ratings.value[one] - ratings.value[other]))
-                logit = (raw[first] - raw[second]).double()
+                logit = RAW[first] - RAW[second]
                 nats = torch.nn.functional.softplus(logit) - share * logit
                 total += 2 / len(own) * float(nats)
     return total
@@ -127,8 +130,7 @@ def test_an_annotator_of_very_many_ratings_is_drawn_from_rightly():
 
 
 def test_ratings_are_read_as_preferences_weighed_by_two_over_their_number():
-    data = labels(several=False)
-    linker = Linker(data, 100)
+    linker = Linker(labels(several=False), 100)
     assert linker.sizes.tolist() == [4, 3, 2, 1]
     assert linker.num_votes == 3 + 2 + 1
     links = linker.links(range(7), 0)
@@ -152,13 +154,12 @@ def test_ratings_are_read_as_preferences_weighed_by_two_over_their_number():
 def test_the_mean_over_all_steps_is_the_full_sum(size):
     """Every set of so many of eight examples, all its pairs: no chance is left."""
     data = labels()
-    raw = torch.randn(10, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     linker = Linker(data, 1000)
     sums = [
-        linked_loss(linker.links(rows, 0), data, rows, raw)
+        linked_loss(linker.links(rows, 0), data, rows)
         for rows in map(list, combinations(range(8), size))
     ]
-    expected = full_sum(data, raw)
+    expected = full_sum(data)
     if size == 1:  # an example by itself can say nothing of others, only its own responses
         assert 0 < 8 * sum(sums) / len(sums) < expected
         return
@@ -168,7 +169,6 @@ def test_the_mean_over_all_steps_is_the_full_sum(size):
 @pytest.mark.parametrize("most", [1, 3])
 def test_few_draws_estimate_the_full_sum_without_bias(most):
     data = labels()
-    raw = torch.randn(10, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     linker, generator = Linker(data, most, seed=5), torch.Generator().manual_seed(0)
     sums = []
     for step in range(2500):
@@ -177,20 +177,17 @@ def test_few_draws_estimate_the_full_sum_without_bias(most):
         if links is not None:
             assert 1 <= len(links.comparisons) <= most
             assert float(links.comparisons.votes.sum()) == pytest.approx(11 * 4 / 8)
-        sums.append(linked_loss(links, data, rows, raw))
+        sums.append(linked_loss(links, data, rows))
     found = torch.tensor(sums)
     error = float(found.std()) / len(sums) ** 0.5
-    expected = full_sum(data, raw) / 2
+    expected = full_sum(data) / 2
     assert error < 0.04 * expected
     assert float(found.mean()) == pytest.approx(expected, abs=4 * error)
 
 
 def test_the_draw_is_that_of_seed_and_step():
-    data = labels()
-    rows = list(range(8))
-
     def drawn(seed, step) -> str:
-        links = Linker(data, 3, seed).links(rows, step)
+        links = Linker(labels(), 3, seed).links(range(8), step)
         assert links is not None
         return str((links.examples.tolist(), links.responses.tolist()))
 
@@ -201,11 +198,8 @@ def test_the_draw_is_that_of_seed_and_step():
 
 def links_of(*examples: tuple[int, int]) -> Links:
     """Links between the first responses of examples."""
-    places = torch.tensor(examples)
-    ratings = labels_of(examples_of([{"a": 1}, {"a": 2}], several=False), lambda _: 0).ratings
-    order = torch.zeros(len(examples), dtype=torch.long)
-    said = compare(ratings, order, order + 1, torch.tensor([2]), 1.0, 1.0)
-    return Links(places, torch.zeros_like(places), said)
+    places, said = torch.tensor(examples), Labels.of_pairs(torch.ones(len(examples)))
+    return Links(places, torch.zeros_like(places), said.comparisons)
 
 
 def test_examples_that_links_join_stand_in_one_group():
@@ -216,9 +210,8 @@ def test_examples_that_links_join_stand_in_one_group():
 
 
 def test_a_part_of_a_batch_has_the_links_between_its_examples():
-    data = labels()
     links = links_of((0, 7), (2, 1), (7, 4))
-    own = data.select(torch.tensor([7, 4, 0]))
+    own = labels().select(torch.tensor([7, 4, 0]))
     said = links.added_to(own, [7, 4, 0]).comparisons
     # responses of the three: 0 to 2, 3 and 4
     assert list(zip(said.first.tolist(), said.second.tolist(), strict=True)) == [(4, 0), (0, 3)]
@@ -245,19 +238,8 @@ def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
          "annotator": "abc"[number % 3]}
         for number, row in enumerate(preference_rows(24, seed=7))
     ]  # fmt: skip
-    passes = []
-
-    def counted(module, tokens, labels=None, totals=None):
-        if labels is not None:
-            passes[-1].append((len(tokens), len(labels.comparisons)))
-
-    spied(monkeypatch, PreferenceModule, "forward", counted)
-
-    def begun(_, batch, prior):
-        passes.append([])
-        return batch
-
-    steps = spied(monkeypatch, StepRunner, "step", begun)
+    steps = spied(monkeypatch, StepRunner, "step", lambda _, batch, prior: batch)
+    passes = spied(monkeypatch, PreferenceModule, "loss", lambda _, raw, said, totals: said)
     found = []
     for budget in (1, 10**6):
         steps.clear()
@@ -267,14 +249,12 @@ def test_linked_texts_run_in_one_pass_whatever_the_budget(fit, monkeypatch):
             per_device_train_batch_size=6, optim="sgd", learning_rate=1e-2, max_steps=8,
         )  # fmt: skip
         found.append(losses(result))
-        assert len(steps) == len(passes) == 8
-        for batch, own in zip(steps, passes, strict=True):
-            assert sum(texts for texts, _ in own) == 6
-            links = 0 if batch.links is None else len(batch.links.comparisons)
-            assert sum(drawn for _, drawn in own) == links <= 3
-            assert len(own) == (len(batch.together or range(6)) if budget == 1 else 1)
-        assert any(batch.links is not None for batch in steps)
-        if budget == 1:
-            assert any(1 < len(own) < 6 for own in passes)
+        links = [0 if batch.links is None else len(batch.links.comparisons) for batch in steps]
+        assert 0 < max(links) <= 3
+        assert sum(links) == sum(len(labels.comparisons) for labels in passes)
+        groups = [len(batch.together or range(6)) for batch in steps]
+        assert any(1 < count < 6 for count in groups)
+        assert len(passes) == (sum(groups) if budget == 1 else len(steps))
+    assert len(steps) == 8
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert min(found[0]) > 0

@@ -192,9 +192,9 @@ def test_the_likelihood_has_a_rate_of_its_own_with_any_optimizer(backbones, tmp_
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ((torch.optim.SGD, {"optimizer_dict": {}}), "chooses layers itself"),
-        ((torch.optim.SGD, {"params": []}), "chooses layers itself"),
-        ((lambda *_: None, {}), "chooses layers itself"),
+        ((torch.optim.SGD, {"optimizer_dict": {}}), "picks the layers it trains by itself"),
+        ((torch.optim.SGD, {"params": []}), "picks the layers it trains by itself"),
+        ((lambda *_: None, {}), "picks the layers it trains by itself"),
         (ValueError("no such thing here"), "--optim adamw_torch: no such thing here"),
     ],
 )

@@ -94,8 +94,7 @@ def test_the_model_is_its_members(finished):
         assert all(torch.equal(a, b) for a, b in zip(alone, kept, strict=True))
         each.append(alone)
     for side, here in enumerate(sides(result.model)):
-        expected = torch.cat([member[side] for member in each], dim=-1)
-        assert torch.allclose(here, expected, atol=1e-6)
+        assert torch.allclose(here, torch.cat([own[side] for own in each], dim=-1), atol=1e-6)
     assert (each[0][0] - each[1][0]).abs().mean() > 0.01
     assert "data_subset_helpful_ignorance_share" in result.metrics
     written = json.loads((out / "metrics.json").read_text())

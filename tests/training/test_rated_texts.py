@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import random
@@ -14,9 +13,8 @@ import pytest
 import torch
 
 from hidden_context.errors import DataError
-from hidden_context.models import RewardModel
-from hidden_context.models.checkpoint.likelihood_file import members_of
-from hidden_context.training import run
+from hidden_context.likelihood.single import members_of
+from hidden_context.training import TrainConfig
 from hidden_context.training.workflow import load_run_data
 from support import runs
 from support.builders import TOPICS
@@ -70,18 +68,13 @@ def order_found(model, rows) -> float:
 
 @pytest.mark.parametrize("kind", ["gaussian", "ordinal"])
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_ratings_alone_are_learned_with_every_annotator_s_way(backbones, tmp_path, way, kind):
+def test_ratings_alone_are_learned_with_every_annotator_s_way(learned, tmp_path, way, kind):
     rows = rated_rows(80, seed=1, step=1 if kind == "gaussian" else 10)
-    data = write_rows(tmp_path / "rated.jsonl", rows)
-    config = way(
-        backbones, tmp_path / "run", data_path=data, eval_fraction=0.25, ratings=kind,
-        reward_model_type="mean_and_variance",
-    )  # fmt: skip
-    result = run(config)
-    splits = load_run_data(config)
+    options = {"data_path": write_rows(tmp_path / "rated.jsonl", rows), "eval_fraction": 0.25}
+    splits = load_run_data(TrainConfig(**options))
+    result, again = learned(way, ratings=kind, reward_model_type="mean_and_variance", **options)
     train, test = ([example.columns for example in part] for part in (splits.train, splits.test))
     assert (len(train) + len(test), 10 < len(test) < 30) == (80, True)
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
     stored = json.loads((result.path / "likelihood.json").read_text())
     assert (stored["ratings"], stored["rating_weight"], stored["styles"]) == (kind, 1.0, True)
     assert stored["names"] == sorted(LEVELS)
@@ -110,11 +103,10 @@ def test_ratings_alone_are_learned_with_every_annotator_s_way(backbones, tmp_pat
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_without_styles_the_levels_are_noise(backbones, tmp_path, way):
+def test_without_styles_the_levels_are_noise(learned, way):
     found = {}
     for styles in (True, False):
-        config = way(backbones, tmp_path / str(styles), rating_styles=styles)
-        result = run(config, ROWS, TEST)
+        result, _ = learned(way, ROWS, TEST, into=str(styles), rating_styles=styles)
         stored = json.loads((result.path / "likelihood.json").read_text())
         assert (stored["styles"], bool(stored["names"])) == (styles, styles)
         found[styles] = result.metrics["loss"]
@@ -122,11 +114,10 @@ def test_without_styles_the_levels_are_noise(backbones, tmp_path, way):
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_comparisons_of_ratings_alone_learn_the_order(backbones, tmp_path, way):
+def test_comparisons_of_ratings_alone_learn_the_order(learned, way):
     """Nothing is said of level and unit, and no two texts share a prompt."""
     options = {"anchor_weight": 0.0, "max_comparisons": 64, "num_train_epochs": 12}
-    result = run(way(backbones, tmp_path, **options), ROWS, TEST)
-    again = RewardModel.from_pretrained(result.path, dtype="float32", device="cpu")
+    result, again = learned(way, ROWS, TEST, **options)
     assert order_found(again, TEST) > 0.9
     assert again.likelihood.options.rating_weight == 0
     assert not list(again.likelihood.parameters())
@@ -158,39 +149,38 @@ LINKED = {"max_comparisons": 9}
 @pytest.mark.parametrize(
     ("rows", "test", "options", "message"),
     [
-        (ROWS, None, UNREAD, "alone, which --anchor_weight 0 leaves .*--max_comparisons 64"),
-        (ROWS, None, ORDINAL, r"there are \d\d different .* 2 to 20 grades: take --ratings gau"),
+        (ROWS, None, UNREAD, "--anchor_weight 0 ignores them.*--max_comparisons 64"),
+        (ROWS, None, ORDINAL, r"different ratings is \d\d.* 2 to 20 grades: take --ratings gau"),
         (SAME, None, {}, "all ratings are equal"),
-        (SAME, None, ORDINAL, "there are 1 different ratings"),
+        (SAME, None, ORDINAL, "the number of different ratings is 1"),
         (PAIRS, None, LINKED, "no training example has what --max_comparisons 9"),
         (ANONYMOUS, None, LINKED | UNREAD, "'annotator': no annotator .* rated two responses"),
         (TENS, STRANGE, ORDINAL, "line 3, field 'rating': no training example has the rating 47"),
     ],
 )
 def test_what_cannot_be_learned_from_ratings_is_told(
-    backbones, tmp_path, way, rows, test, options, message
+    learned, tmp_path, way, rows, test, options, message
 ):
     with pytest.raises(DataError, match=message):
-        run(way(backbones, tmp_path, **options), rows, test)
+        learned(way, rows, test, **options)
     assert not (tmp_path / "final").exists()
 
 
-def test_ratings_that_are_compared_alone_choose_no_checkpoint(backbones, tmp_path):
-    options = LINKED | UNREAD | {"validation_fraction": 0.2}
-    with pytest.raises(DataError, match="no loss by which --validation_fraction"):
-        run(fine_tuned(backbones, tmp_path, **options), ROWS)
+def test_ratings_that_are_compared_alone_choose_no_checkpoint(learned):
+    with pytest.raises(DataError, match="--validation_fraction has no loss to choose a checkp"):
+        learned(fine_tuned, ROWS, **LINKED, **UNREAD, validation_fraction=0.2)
 
 
-def test_a_step_without_any_comparison_changes_nothing(backbones, tmp_path):
+def test_a_step_without_any_comparison_changes_nothing(learned):
     """A last step of one text, which has nothing to be compared with."""
-    options = {"anchor_weight": 0.0, "max_comparisons": 8, "num_train_epochs": 1, "optim": "sgd"}
-    first, last = losses(run(fine_tuned(backbones, tmp_path, **options), rated_rows(17, seed=1)))
+    options = LINKED | UNREAD | {"num_train_epochs": 1, "optim": "sgd"}
+    first, last = losses(learned(fine_tuned, rated_rows(17, seed=1), **options)[0])
     assert first > 0
     assert last == 0
 
 
 @pytest.mark.parametrize("way", [fine_tuned, frozen])
-def test_annotators_who_want_opposite_things_are_told_apart_by_ratings(backbones, tmp_path, way):
+def test_annotators_who_want_opposite_things_are_told_apart_by_ratings(backbones, learned, way):
     """Three of six rate kind texts high, three cruel ones."""
     rows = rated_rows(60, seed=1)
     for row in rows:
@@ -203,11 +193,10 @@ def test_annotators_who_want_opposite_things_are_told_apart_by_ratings(backbones
     options |= {"objective_learning_rate": 0.1, "num_train_epochs": 8, "learning_rate": 1e-2}
     if way is fine_tuned:
         layers = ["q_proj", "v_proj", "up_proj", "down_proj"]
-        options |= {"model_name": backbones("llama", spread=1.0), "tuning": "lora"}
+        options |= {"backbone": backbones("llama", spread=1.0), "tuning": "lora"}
         options |= {"lora_target_modules": layers, "per_device_train_batch_size": 8}
-    config = dataclasses.replace(way(backbones, tmp_path), **options)
-    result = run(config, train, test)
-    likelihood = RewardModel.from_pretrained(result.path).likelihood
+    result, again = learned(way, train, test, **options)
+    likelihood = again.likelihood
     assert likelihood.names.names == tuple(sorted(LEVELS))
     with torch.no_grad():
         location = likelihood.posterior(torch.arange(6))[0].squeeze(-1)

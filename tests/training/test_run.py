@@ -20,6 +20,7 @@ from hidden_context.training import TrainConfig, run
 from hidden_context.training.resume import describe_run
 from hidden_context.training.runner import StepRunner
 from support.builders import preference_rows, tiny_backbone, tiny_tokenizer, train_config
+from support.models import load
 from support.paper_layout import read_rows, write_rows
 from support.runs import RuinWeights, evaluations, logged, spied
 from support.scoring import evaluate, score
@@ -33,8 +34,8 @@ def test_everything_is_written(backbones, tmp_path):
     config = train_config(backbones("gpt2"), tmp_path, **options)
     result = run(config, ROWS, TEST)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    settled = dataclasses.replace(config, precision="float32")  # too small a model to measure
-    assert TrainConfig(**written) == settled
+    # too small a model to measure
+    assert TrainConfig(**written) == dataclasses.replace(config, precision="float32")
     assert written == yaml.safe_load((tmp_path / "final" / "training_config.yaml").read_text())
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert report["read"]["train"]["kept"] == 64
@@ -168,7 +169,7 @@ def test_another_metric_can_choose(fit, loops):
     arguments = {"metric_for_best_model": "accuracy", "greater_is_better": True}
     result = fit(FEW, num_train_epochs=2, training_arguments=arguments, **options)
     assert loops[0].state.best_metric == max(logged(result, "eval_accuracy"))
-    with pytest.raises(ConfigError, match="the best model is chosen by bleu"):
+    with pytest.raises(ConfigError, match="metric_for_best_model is bleu, which the evaluation"):
         fit(FEW, into="b", training_arguments={"metric_for_best_model": "bleu"}, **options)
 
 
@@ -210,11 +211,13 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 CALL = {"role": "assistant", "tool_calls": [TOOL]}
 
 
-def rows_with_a_refused_one():
+@pytest.fixture
+def data(tmp_path):
+    """Rows, of which the seventh is refused."""
     rows = preference_rows(24, seed=3, chat=True)
     for side in ("chosen", "rejected"):
         rows[6][side] = [SYSTEM, *rows[6][side]]
-    return rows
+    return write_rows(tmp_path / "data.jsonl", rows)
 
 
 @pytest.fixture(scope="module")
@@ -222,27 +225,21 @@ def folders(tmp_path_factory):
     """A language model and a reward model whose chat template refuses system turns."""
     tokenizer = tiny_tokenizer(chat_template=TEMPLATE, max_length=512)
     place = tmp_path_factory.mktemp("models")
-    options = {"tokenizer": tokenizer, "n_positions": 512}
+    options = {"tokenizer": tokenizer, "max_position_embeddings": 512}
     return (
         tiny_backbone(place / "lm", **options),
         tiny_backbone(place / "rm", num_labels=1, **options),
     )
 
 
-@pytest.fixture
-def data(tmp_path):
-    return write_rows(tmp_path / "data.jsonl", rows_with_a_refused_one())
-
-
 @pytest.mark.parametrize(
     "way", [{}, {"freeze_backbone": True, "embed": "together", "probe_epochs": 1}]
 )
-def test_training_names_or_skips_a_refused_row(folders, tmp_path, data, way):
+def test_training_names_or_skips_a_refused_row(folders, fit, data, way):
     options = {"data_path": data, "eval_fraction": 0.2, "max_steps": 1, "max_length": 256} | way
     with pytest.raises(DataError, match=r"data\.jsonl, line 7: the chat template refuses"):
-        run(train_config(folders[0], tmp_path / "a", **options))
-    config = train_config(folders[0], tmp_path / "b", on_malformed="skip", **options)
-    reports = run(config).reports
+        fit(into="a", backbone=folders[0], **options)
+    reports = fit(into="b", backbone=folders[0], on_malformed="skip", **options).reports
     assert sum(report.kept for report in reports.values()) == 23
     (malformed,) = [text for report in reports.values() for text in report.malformed]
     assert "line 7" in malformed
@@ -260,36 +257,24 @@ def test_evaluation_names_or_skips_a_refused_row(folders, tmp_path, data):
     assert "2 texts refused by the chat template" in str(counts)
     counts = counts_of(on_malformed="skip", over_length="null")
     assert (counts.written, counts.unscored) == (24, 2)
-    bad = write_rows(tmp_path / "bad.jsonl", rows_with_a_refused_one()[6:7])
-    with pytest.raises(DataError, match=r"none of 1 rows .* the chat template \(2 texts\)"):
+    bad = write_rows(tmp_path / "bad.jsonl", read_rows(data)[6:7])
+    with pytest.raises(DataError, match=r"none of 1 rows .* the chat template \(2 refused\)"):
         counts_of(bad, on_malformed="skip")
-
-
-def test_scores_of_a_refused_row_are_null_with_a_reason(folders, tmp_path, data):
-    output = tmp_path / "o.jsonl"
-    counts = score(data, folders[1], output).counts
+    # scores of a refused row are null, with a reason
+    counts = score(data, folders[1], tmp_path / "o.jsonl").counts
     assert (counts.unscored, counts.refused) == (2, 2)
-    rows = read_rows(output)
+    rows = read_rows(tmp_path / "o.jsonl")
     assert [number for number, row in enumerate(rows) if None in row.values()] == [6]
     assert "no system turn" in rows[6]["reward_output_chosen_reason"]
 
 
-def test_tools_and_tool_calls_are_scored(folders, tmp_path):
-    model = RewardModel.from_pretrained(folders[1], dtype="float32", device="cpu")
+def test_tools_and_tool_calls_are_scored(folders):
+    model = load(folders[1])
     user, text = {"role": "user", "content": "Rain?"}, {"role": "assistant", "content": "No."}
-    rows = [
-        {"prompt": [user], "chosen": [CALL | {"content": None}], "rejected": [text], "tools": tools}
-        for tools in (None, [TOOL], json.dumps([TOOL]))
-    ]
-    output = tmp_path / "o.jsonl"
-    score(write_rows(tmp_path / "d.jsonl", rows), folders[1], output)
     chats = [[user, CALL], [user, text]]
     given = [ModelInput(chat, tools=tools) for tools in (None, [TOOL]) for chat in chats]
     raw = model.raw_outputs(given).squeeze(-1).tolist()
     assert len({round(value, 5) for value in raw}) == 4
-    sides = ("reward_output_chosen", "reward_output_rejected")
-    found = [value for row in read_rows(output) for side in sides for value in row[side]]
-    assert found == pytest.approx([*raw, *raw[2:]], abs=1e-5)
     rewards = model.score_responses([user], [[CALL], [text]], tools=[TOOL]).mean
     assert rewards.tolist() == pytest.approx(raw[2:], abs=1e-5)
 
@@ -305,15 +290,13 @@ def test_other_tools_are_other_data_for_a_run_that_goes_on(folders, tmp_path):
 
 
 @pytest.mark.parametrize("embed", [None, "apart", "together"])
-def test_conversations_given_by_hand_are_normalised(folders, tmp_path, embed):
+def test_conversations_given_by_hand_are_normalised(folders, fit, embed):
     folder = folders[1]
     if embed:
         rows = preference_rows(24, seed=1, chat=True)
-        config = train_config(
-            folders[0], tmp_path, freeze_backbone=True, embed=embed, probe_epochs=1
-        )
-        folder = run(config, rows, rows).path
-    model = RewardModel.from_pretrained(folder, dtype="float32", device="cpu")
+        options = {"freeze_backbone": True, "embed": embed, "probe_epochs": 1}
+        folder = fit(rows, rows, backbone=folders[0], **options).path
+    model = load(folder)
     parts = [{"type": "text", "text": "Ra"}, {"type": "text", "text": "in?", "image": None}]
     plain = [{"role": "user", "content": "Rain?"}, CALL]
     nulls = {"content": None, "name": None}

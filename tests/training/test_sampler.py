@@ -12,63 +12,68 @@ from hypothesis import strategies as st
 from hidden_context.data.importers import read_row
 from hidden_context.data.labels import labels_of
 from hidden_context.data.tokens.tokenize import tokenize_examples
-from hidden_context.errors import ConfigError
-from hidden_context.training.dataset import ExampleDataset, StepSampler, Tokens, groups_of
-from hidden_context.training.passes import Pass, bring_to, divide
+from hidden_context.training.dataset import ExampleDataset, StepSampler, Tokens
+from hidden_context.training.runner import Pass, bring_to, divide
 from support.builders import preference_rows, tiny_tokenizer
 
-SIZES = st.lists(st.integers(2, 60), min_size=1, max_size=50)
 
-
-def shares(sizes, pairs_per_step, world_size, epoch=0, **options):
+def shares(sizes, votes_per_step, world_size=1, epoch=0, **options):
     """What each process gets: a list of its steps."""
     found = []
     for rank in range(world_size):
-        sampler = StepSampler(sizes, pairs_per_step, world_size=world_size, rank=rank, **options)
+        sampler = StepSampler(sizes, votes_per_step, world_size=world_size, rank=rank, **options)
         sampler.epoch = epoch
-        steps = list(sampler)
-        assert len(steps) == len(sampler)
-        found.append(steps)
+        found.append(list(sampler))
+        assert len(found[-1]) == len(sampler)
     return found
 
 
+ONES = st.lists(st.just(1), min_size=1, max_size=50)
+VOTES = st.lists(
+    st.one_of(st.integers(1, 30), st.sampled_from([0.5, 2 / 3, 1.5])), min_size=1, max_size=50
+)
 SMALL, WINDOWS = st.integers(0, 3), st.sampled_from([0, 1, 2, 50])
 
 
-@given(SIZES, st.integers(3, 12), st.integers(1, 3), WINDOWS, SMALL, SMALL)
-def test_every_pair_comes_once_an_epoch_however_many_processes_there_are(
-    sizes, pairs_per_step, world_size, window, seed, epoch
+@given(ONES | VOTES, st.integers(1, 12), st.integers(1, 3), WINDOWS, SMALL, SMALL)
+def test_every_example_comes_once_an_epoch_in_steps_of_votes_however_many_processes_there_are(
+    votes, step, world_size, window, seed, epoch
 ):
-    """Each process takes every n-th pair of a step, so that all have like lengths."""
-    options = {"epoch": epoch, "window": window, "seed": seed}
-    (alone,) = shares(sizes, pairs_per_step, 1, **options)
-    assert len(alone) == math.ceil(len(sizes) / pairs_per_step)
-    assert all(len(step) == pairs_per_step for step in alone[:-1])
-    assert sorted(pair for step in alone for pair in step) == list(range(len(sizes)))
-    ranks = shares(sizes, pairs_per_step, world_size, **options)
-    for step, dealt in zip(alone, zip(*ranks, strict=True), strict=True):
-        if len(step) >= world_size:
-            assert list(dealt) == [step[rank::world_size] for rank in range(world_size)]
+    """Each process takes every n-th example of a step, so that all have like lengths.
+
+    Examples are never divided; one of more votes than a step counts as a whole step.
+    """
+    sizes = [int(7 * n % 23 + 2) for n in range(len(votes))]
+    options = {"epoch": epoch, "window": window, "seed": seed, "votes": votes}
+    (alone,) = shares(sizes, step, **options)
+    whole = sum(min(vote, step) for vote in votes)
+    assert len(alone) == min(math.ceil(whole / step - 1e-6), len(votes))  # in every epoch
+    assert sorted(example for one in alone for example in one) == list(range(len(votes)))
+    if max(votes) <= step and len(alone) < len(votes):
+        # a step ends with the example that fills it
+        totals = [sum(votes[example] for example in one) for one in alone]
+        assert all(total < step + 2 * max(votes) for total in totals[:-1])
+        assert set(votes) != {1} or set(totals[:-1]) <= {step}
+    ranks = shares(sizes, step, world_size, **options)
+    for one, dealt in zip(alone, zip(*ranks, strict=True), strict=True):
+        if len(one) >= world_size:
+            assert list(dealt) == [one[rank::world_size] for rank in range(world_size)]
         else:  # it is dealt again until each has one
             assert [len(part) for part in dealt] == [1] * world_size
-            assert {pair for part in dealt for pair in part} == set(step)
+            assert {example for part in dealt for example in part} == set(one)
 
 
 def test_the_order_is_that_of_seed_and_epoch():
     sizes = [7 * n % 23 + 2 for n in range(40)]
-    orders = {
-        (seed, epoch): str(shares(sizes, 4, 1, epoch, seed=seed))
-        for seed in range(4)
-        for epoch in range(4)
-    }
-    assert len(set(orders.values())) == 16
-    for (seed, epoch), order in orders.items():
-        assert str(shares(sizes, 4, 1, epoch, seed=seed)) == order
+    keys = [(seed, epoch) for seed in range(4) for epoch in range(4)]
+    once, again = ([str(shares(sizes, 4, epoch=e, seed=s)) for s, e in keys] for _ in range(2))
+    assert len(set(once)) == 16
+    assert once == again
 
 
 def test_a_window_is_sorted_by_length_and_cut_into_steps():
     sizes = [7 * n % 101 for n in range(101)]  # all different
-    (steps,) = shares(sizes, 10, 1, window=50)
+    (steps,) = shares(sizes, 10, window=50)
     assert len(steps[-1]) == 1
     by_length = sorted(steps[:-1], key=lambda step: -sizes[step[0]])
     lengths = [sizes[pair] for step in by_length for pair in step]
@@ -77,11 +82,10 @@ def test_a_window_is_sorted_by_length_and_cut_into_steps():
 
 
 def test_windows_bring_like_lengths_together():
-    generator = torch.Generator().manual_seed(0)
-    sizes = torch.randint(10, 500, (800,), generator=generator).tolist()
+    sizes = torch.randint(10, 500, (800,), generator=torch.Generator().manual_seed(0)).tolist()
     padding, ordered = {}, {}
     for window in (0, 1, 5, 50):
-        (steps,) = shares(sizes, 8, 1, window=window)
+        (steps,) = shares(sizes, 8, window=window)
         lengths = [[sizes[pair] for pair in step] for step in steps]
         padding[window] = sum(8 * max(step) - sum(step) for step in lengths) / sum(sizes)
         ordered[window] = all(step == sorted(step, reverse=True) for step in lengths)
@@ -108,58 +112,35 @@ def test_any_step_is_a_fair_sample(window, place):
     error = float(found.std()) / epochs**0.5
     assert float(found.mean()) == pytest.approx(38.0, abs=4 * error)
     expected = epochs * 8 / 75
-    chi_squared = float(((counts - expected) ** 2 / expected).sum())
-    assert chi_squared < 75 + 5 * (2 * 75) ** 0.5
+    assert float(((counts - expected) ** 2 / expected).sum()) < 75 + 5 * (2 * 75) ** 0.5
     if window == 50:
         assert float(found.std()) > 15  # a step's own lengths are alike
 
 
-VOTES = st.lists(
-    st.one_of(st.integers(1, 30), st.sampled_from([0.5, 2 / 3, 1.5])), min_size=1, max_size=50
+THREE = sum([0.1] * 30)  # sums of shares of votes are not quite whole
+
+
+@pytest.mark.parametrize(
+    ("votes", "step", "counts"),
+    [
+        ([THREE] * 12, 9, [3, 3, 3, 3]),
+        ([THREE] * 12, 10, [3, 3, 4, 2]),
+        ([3.0] * 13, 9, [3, 3, 3, 3, 1]),  # what does not fill a step comes last
+        ([20.0] * 6, 4, [1] * 6),  # an example of more votes than a step stands alone
+    ],
 )
-
-
-@given(VOTES, st.integers(1, 12), st.integers(1, 3), WINDOWS)
-def test_steps_are_of_votes_and_equally_many_in_every_epoch(votes, step, world_size, window):
-    """Examples are never divided; one of more votes than a step counts as a whole step."""
-    sizes = [int(7 * n % 23 + 2) for n in range(len(votes))]
-    whole = sum(min(vote, step) for vote in votes)
-    count = min(math.ceil(whole / step - 1e-6), len(votes))
+def test_votes_of_equal_examples_fill_steps(votes, step, counts):
     for epoch in range(3):
-        ranks = shares(sizes, step, world_size, epoch, votes=votes, window=window)
-        steps = [[e for part in parts for e in part] for parts in zip(*ranks, strict=True)]
-        assert len(steps) == count
-        assert all(part for parts in zip(*ranks, strict=True) for part in parts)
-        assert sorted({e for one in steps for e in one}) == list(range(len(votes)))
-        assert sum(len(set(one)) for one in steps) == len(votes)
-        if max(votes) <= step and count < len(votes):
-            # a step ends with the example that fills it
-            totals = [sum(votes[e] for e in set(one)) for one in steps]
-            assert all(total < step + 2 * max(votes) for total in totals[:-1])
+        ((*steps, last),) = shares([5] * len(votes), step, epoch=epoch, votes=votes)
+        assert [*sorted(map(len, steps)), len(last)] == counts
 
 
-def test_votes_of_equal_examples_fill_steps_exactly():
-    """Twelve examples of three votes each, in steps of nine: four steps of three."""
-    votes = [sum([0.1] * 30)] * 12  # sums of shares of votes are not quite whole
-    sampler = StepSampler([5] * 12, 9, votes)
-    assert [len(step) for step in sampler.steps()] == [3, 3, 3, 3]
-    *steps, last = StepSampler([5] * 12, 10, votes).steps()
-    assert sorted(len(step) for step in steps) == [3, 3, 4]
-    assert len(last) == 2
-    # what does not fill a step comes last
-    assert [len(step) for step in StepSampler([5] * 13, 9, [3.0] * 13).steps()] == [3, 3, 3, 3, 1]
-
-
-def test_examples_of_more_votes_than_a_step_stand_alone():
-    sampler = StepSampler([5] * 6, 4, [20.0] * 6)
-    assert sorted(sampler.steps()) == [[n] for n in range(6)]
-    # the ten votes of one example are a step; the others fill theirs as without it
+def test_the_many_votes_of_one_example_are_one_step():
+    """The others fill theirs as without it."""
     for epoch in range(20):
-        sampler = StepSampler([9, 1, 1, 1, 1, 1, 1], 4, [10.0] + [1.0] * 6, window=0)
-        sampler.epoch = epoch
-        steps = sampler.steps()
+        votes = [10.0] + [1.0] * 6
+        (steps,) = shares([9, 1, 1, 1, 1, 1, 1], 4, epoch=epoch, votes=votes, window=0)
         assert len(steps) == 3
-        assert sorted(example for step in steps for example in step) == list(range(7))
         assert max(len(step) for step in steps) <= 4
 
 
@@ -176,8 +157,8 @@ RANKED = read_row(
 )
 
 
-def dataset_of(examples, limit=128, **options) -> ExampleDataset:
-    tokens = tokenize_examples(examples, tiny_tokenizer(), limit)
+def dataset_of(examples, **options) -> ExampleDataset:
+    tokens = tokenize_examples(examples, tiny_tokenizer(), 128)
     return ExampleDataset(tokens, labels_of(tokens.examples), **options)
 
 
@@ -191,21 +172,6 @@ def test_items_are_the_tokens_of_every_response_and_may_come_longest_first():
     for dataset in (plain, by_length):
         for place, example in enumerate(dataset.examples):
             assert dataset[place] == tokenizer(list(example.texts))["input_ids"]
-
-
-def test_examples_are_those_left_after_dropping():
-    lengths = [max(map(len, dataset_of([pair])[0])) for pair in PAIRS]
-    limit = sorted(lengths)[5]
-    dataset = dataset_of(PAIRS, limit)
-    kept = [row for row, length in enumerate(lengths) if length <= limit]
-    assert dataset.examples == [PAIRS[row] for row in kept]
-    assert [dataset.lines_of(place) for place in range(len(kept))] == [str(10 + r) for r in kept]
-    assert len(dataset) == len(dataset.labels) == len(kept)
-    assert groups_of(dataset.examples) == {
-        name: [getattr(PAIRS[row], name) for row in kept] for name in ("data_subset", "objective")
-    }
-    nothing = dataset_of(PAIRS, 1, sort_by_length=True)
-    assert (len(nothing), nothing.labels.num_judgements, nothing.num_votes) == (0, 0, 0.0)
 
 
 def test_batches_keep_responses_as_they_are_and_number_labels_anew():
@@ -246,32 +212,15 @@ def tokens_of(shapes) -> list[Tokens]:
     ]  # fmt: skip
 
 
-@given(SHAPES, st.integers(1, 200), st.sampled_from(WAYS))
-def test_every_example_stands_in_one_pass_within_the_budget(shapes, budget, way):
-    tokens = tokens_of(shapes)
-    passes = divide(tokens, way, budget)
-    order = [example for each in passes for example in each.examples]
-    assert sorted(order) == list(range(len(shapes)))
-    for each in passes:
-        members = [shapes[example] for example in each.examples]
-        if way == "tree":
-            expected = sum(shared + sum(ends) for shared, ends in members)
-        else:
-            longest = max(shared + max(ends) for shared, ends in members)
-            expected = sum(len(ends) for _, ends in members) * longest
-        assert each.tokens == expected
-        assert each.weight == 1.0
-        assert each.tokens <= budget or len(each.examples) == 1
+def tokens_in(way, shapes) -> int:
+    """Tokens that run through the linear layers in one pass."""
     if way == "tree":
-        alone = [divide([tokens[example]], way, 1)[0].tokens for example in order]
-        assert passes[0].tokens >= alone[0]
-    else:
-        alone = [max(map(len, tokens[example])) for example in order]
-    assert alone == sorted(alone, reverse=True)
+        return sum(shared + sum(ends) for shared, ends in shapes)
+    return max(shared + max(ends) for shared, ends in shapes) * sum(len(e) for _, e in shapes)
 
 
 @given(SHAPES, st.integers(1, 200), st.integers(0, 12), st.sampled_from(WAYS), st.data())
-def test_groups_stay_together_in_any_number_of_passes(shapes, budget, more, way, data):
+def test_every_example_stands_in_one_pass_within_the_budget(shapes, budget, more, way, data):
     """Linked examples are never parted; without links each example is its own group."""
     count = len(shapes)
     linked = data.draw(st.none() | st.lists(st.integers(0, 4), min_size=count, max_size=count))
@@ -287,7 +236,16 @@ def test_groups_stay_together_in_any_number_of_passes(shapes, budget, more, way,
         for group in groups:
             assert sum(bool(set(group) & set(examples)) for examples in own) == 1
     for each in passes:
+        assert each.tokens == tokens_in(way, [shapes[example] for example in each.examples])
+        assert each.weight == 1.0
         assert each.tokens <= budget or len({number[example] for example in each.examples}) == 1
+    dealt = dict.fromkeys(number[example] for each in passes for example in each.examples)
+    members = [[shapes[e] for e in range(count) if number[e] == each] for each in dealt]
+    if way == "tree":
+        sizes = [tokens_in(way, own) for own in members]
+    else:
+        sizes = [max(shared + max(ends) for shared, ends in own) for own in members]
+    assert sizes == sorted(sizes, reverse=True)
     for each in divided:
         assert each.examples
         assert each.weight == 1.0 or (each.weight == 0.0 and len(each.examples) == 1)
@@ -306,11 +264,6 @@ def test_a_larger_budget_never_needs_more_passes(shapes, budget, more, way):
     assert len(divide(tokens, way, budget + more)) <= len(divide(tokens, way, budget))
     assert len(divide(tokens, way, 10**6)) == 1
     assert len(divide(tokens, way, 1)) == len(shapes)
-
-
-def test_a_budget_below_one_is_an_error():
-    with pytest.raises(ConfigError, match="at least 1, not 0"):
-        divide(tokens_of([(2, [3, 4])]), "tree", 0)
 
 
 def test_the_largest_pass_is_divided_first():

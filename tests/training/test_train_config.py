@@ -10,18 +10,11 @@ import pytest
 import torch
 import yaml
 
-from hidden_context import heads
-from hidden_context.errors import (
-    CheckpointError,
-    ConfigError,
-    HiddenContextWarning,
-    MissingFileError,
-)
+from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
 from hidden_context.models.network import precision
 from hidden_context.models.network.precision import Timings
 from hidden_context.training import TrainConfig, run, settle
 from hidden_context.training.finetune import training_arguments
-from hidden_context.training.labels import make_head
 from hidden_context.training.resume import resume_point
 from hidden_context.training.settle import threads_of, with_precision
 from support.builders import preference_rows, train_config
@@ -29,11 +22,14 @@ from support.runs import losses
 
 
 def test_arguments_are_passed_through(tmp_path):
+    """And the paper's optimiser is taken for its successor."""
     given = {"warmup_steps": 7, "max_grad_norm": 0.5}
-    config = train_config("x", tmp_path, optim="adamw_hf", training_arguments=given)
+    options = {"optim": "adamw_hf", "learning_rate": 3e-6, "weight_decay": 0.001}
+    config = train_config("x", tmp_path, training_arguments=given, **options)
     arguments = training_arguments(config, validated=False, has_eval=False)
-    assert (arguments.warmup_steps, arguments.max_grad_norm) == (7, 0.5)
+    assert {name: getattr(arguments, name) for name in given} == given
     assert (arguments.optim, arguments.eval_strategy) == ("adamw_torch", "no")
+    assert (arguments.learning_rate, arguments.weight_decay) == (3e-6, 0.001)
     config = train_config("x", tmp_path, eval_steps=3, save_steps=4)
     with pytest.raises(ConfigError, match="cannot work together"):
         training_arguments(config, validated=True, has_eval=True)
@@ -43,35 +39,27 @@ def test_where_to_resume(tmp_path):
     def config(value):
         return train_config("x", tmp_path / "out", resume_from_checkpoint=value)
 
-    assert resume_point(config(None)) is None
-    assert resume_point(config("false")) is None
-    with pytest.raises(MissingFileError, match="Nothing to resume"):
-        resume_point(config("true"))
+    for value, message in (("true", "Nothing to resume"), (str(tmp_path / "gone"), "gone does")):
+        with pytest.raises(MissingFileError, match=message):
+            resume_point(config(value))
     for step in (5, 40, 9):
         (tmp_path / "out" / f"checkpoint-{step}").mkdir(parents=True)
-    assert resume_point(config("True")) == str(tmp_path / "out" / "checkpoint-40")
-    named = str(tmp_path / "out" / "checkpoint-9")
-    assert resume_point(config(named)) == named
-    with pytest.raises(MissingFileError):
-        resume_point(config(str(tmp_path / "gone")))
+    named, last = (str(tmp_path / "out" / f"checkpoint-{step}") for step in (9, 40))
+    points = {None: None, "false": None, "True": last, named: named}
+    assert {value: resume_point(config(value)) for value in points} == points
 
 
 def test_values_out_of_bounds_are_refused_by_name():
     """Below its smallest value, or against its rule, whichever option it is."""
     assert TrainConfig(num_train_epochs=0, max_steps=3, probe_weight_decay=0.0).max_steps == 3
-    bounded = 0
-    for field in dataclasses.fields(TrainConfig):
-        least, must = field.metadata.get("least"), field.metadata.get("must")
-        for value in () if least is None else (least - 1, math.nan):
-            with pytest.raises(
-                ConfigError, match=f"--{field.name} is {value}; it must be at least"
-            ):
+    bounded = [f for f in dataclasses.fields(TrainConfig) if {"least", "must"} & {*f.metadata}]
+    assert len(bounded) > 25
+    for field in bounded:
+        least, (_, must) = field.metadata.get("least"), field.metadata.get("must", (None, None))
+        for value in (-0.1,) if must else (least - 1, math.nan):
+            said = f"--{field.name} is {value}; it must {must or f'be at least {least}'}."
+            with pytest.raises(ConfigError, match=re.escape(said)):
                 TrainConfig(**{field.name: value})
-        if must is not None:
-            with pytest.raises(ConfigError, match=re.escape(f"it must {must[1]}.")):
-                TrainConfig(**{field.name: -0.1})
-        bounded += least is not None or must is not None
-    assert bounded > 25
 
 
 @pytest.mark.parametrize(
@@ -90,15 +78,6 @@ def test_impossible_options(options, message):
         TrainConfig(**options)
 
 
-def test_heads_take_their_own_options_only():
-    head = {"reward_model_type": "categorical", "num_atoms": 7, "entropy_coeff": 0.5}
-    made = make_head(TrainConfig(likelihood="logistic", **head))
-    assert made == heads.make("categorical", num_atoms=7, entropy_coeff=0.5)
-    assert make_head(TrainConfig(reward_model_type="scalar")).type == "base"
-    with pytest.raises(ConfigError, match="'median' is not known"):
-        make_head(TrainConfig(reward_model_type="median"))
-
-
 # ---- Precision and threads of a run: chosen once, written down, and kept by the run that goes on
 
 
@@ -112,8 +91,7 @@ def bfloat16_takes(monkeypatch):
 
     def takes(milliseconds):
         def measure(device, name="bfloat16", *, backward=False):
-            seconds = {"float32": 1e-3, name: milliseconds / 1000}
-            return Timings(device.type, 1, seconds, backward)
+            return Timings(device.type, 1, {"float32": 1e-3, name: milliseconds / 1000}, backward)
 
         monkeypatch.setattr(precision, "measure", measure)
 
@@ -155,8 +133,7 @@ def test_what_is_measured_is_trained_in_and_written_down(
         "on 1 thread: float32 1 ms, bfloat16 0.25 ms)\n"
     )
     assert (said in capsys.readouterr().err) == (chosen == "bfloat16")
-    named = go(backbones("gpt2"), tmp_path / "named", precision=chosen)
-    assert losses(named) == losses(result)
+    assert losses(go(backbones("gpt2"), tmp_path / "b", precision=chosen)) == losses(result)
 
 
 ENSEMBLE = {"ensemble": "lora", "ensemble_members": 2}
@@ -194,8 +171,7 @@ def test_a_run_that_goes_on_keeps_its_precision_where_another_would_be_chosen(
     slow = [str(each.message) for each in caught if "times slower" in str(each.message)]
     told = (
         "bfloat16 is 4.0 times slower than float32 on this processor (measured: a layer forward "
-        "and backward on 1 thread: float32 1 ms, bfloat16 4 ms); the run keeps what it was begun "
-        "with."
+        "and backward on 1 thread: float32 1 ms, bfloat16 4 ms); a resumed run keeps its precision."
     )
     assert slow == ([told] if kept == "bfloat16" else [])
     assert "threads" not in capsys.readouterr().err
@@ -207,12 +183,12 @@ def test_a_slow_precision_that_was_asked_for_is_obeyed_with_one_warning(
     backbones, tmp_path, bfloat16_takes
 ):
     bfloat16_takes(7.9)
-    with pytest.warns(HiddenContextWarning) as caught:
+    with pytest.warns(
+        match=r"^bfloat16 is 7\.9 times slower .*; take --precision float32\.$"
+    ) as said:
         result = go(backbones("gpt2"), tmp_path, precision="bfloat16")
     assert precision_of(result) == "bfloat16"
-    (slow,) = [str(each.message) for each in caught if "times slower" in str(each.message)]
-    assert slow.startswith("bfloat16 is 7.9 times slower than float32 on this processor")
-    assert slow.endswith("; take --precision float32.")
+    assert sum("times slower" in str(each.message) for each in said) == 1
 
 
 @pytest.mark.parametrize(

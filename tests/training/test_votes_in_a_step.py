@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import zlib
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,23 +32,12 @@ ANSWERS = [f" An answer that is {word}." for word in WORDS]
 RANKING = {"prompt": PROMPT, "responses": ANSWERS, "ranks": [2, 1, 3, 4], "annotator": "ann"}
 
 
-@dataclasses.dataclass
-class Step:
-    """A step's loss, its gradients, and what was run."""
-
-    loss: float
-    gradients: dict[str, torch.Tensor]
-    tokens: int
-    module: PreferenceModule
-    data: ExampleDataset
-
-
 @pytest.fixture
 def step_of(backbones, tmp_path):
-    """Runs all rows as one step in float64."""
+    """Runs all rows as one step in float64: its loss, its gradients, and what was run."""
 
-    def run(rows, *, merge=False, budget=10**6, way="tree", prior=0.0, **options) -> Step:
-        model_name = backbones("gpt2", spread=2.0, n_positions=1024)
+    def run(rows, *, merge=False, budget=10**6, way="tree", prior=0.0, **options):
+        model_name = backbones("gpt2", spread=2.0, max_position_embeddings=1024)
         config = train_config(model_name, tmp_path, **options)
         examples = [read_row(dict(row), line=n) for n, row in enumerate(rows, start=1)]
         examples = merge_prompts(examples) if merge else examples
@@ -67,12 +55,13 @@ def step_of(backbones, tmp_path):
             for name, values in module.named_parameters()
             if values.grad is not None
         }
-        return Step(result.loss, gradients, result.tokens, module, data)
+        step = {"loss": result.loss, "tokens": result.tokens, "module": module, "data": data}
+        return SimpleNamespace(gradients=gradients, **step)
 
     return run
 
 
-def assert_same(one: Step, other: Step, tolerance: float = 1e-9, factor: float = 1.0) -> None:
+def assert_same(one, other, tolerance: float = 1e-9, factor: float = 1.0) -> None:
     """One step's loss and gradients are a factor times the other's."""
     assert one.loss == pytest.approx(factor * other.loss, abs=1e-6)
     assert set(one.gradients) == set(other.gradients)
@@ -83,9 +72,9 @@ def assert_same(one: Step, other: Step, tolerance: float = 1e-9, factor: float =
         assert torch.allclose(values, expected, atol=tolerance, rtol=1e-6), name
 
 
-def six_pairs(ranking=RANKING):
+def six_pairs():
     """The pairs of a ranking of four as rows of their own, one vote each."""
-    pairs = [dict(pair.columns) for pair in expand_pairs(read_row(dict(ranking)))]
+    pairs = [dict(pair.columns) for pair in expand_pairs(read_row(dict(RANKING)))]
     assert {pair.pop("weight") for pair in pairs} == {0.5}
     return pairs
 
@@ -127,35 +116,29 @@ def row_per_vote(rows):
 
 PENALISED = {"reward_model_type": "mean_and_variance", "variance_penalty": 0.3}
 FACTOR = {"reward_model_type": "factor", "annotators": "variational"}
+WAYS = ({"way": "tree"}, {"way": "padded"})
+TIES = {"outcomes": "ties"}
 # rows of one judgement each, the same in one row an example, and the number of examples
-LAYOUTS = {
-    "ranking": (
-        (six_pairs(), [RANKING], 1),
-        [{"way": way, **head} for way in ("tree", "padded") for head in ({}, PENALISED)],
-    ),
-    "prompts": (
-        (rows_of_prompts(4), None, 4),
-        [
-            {"budget": budget, "way": way, **options}
-            for budget in (1, 150)
-            for way in ("tree", "padded")
-            for options in (
-                PENALISED,
-                FACTOR | {"outcomes": "ties"},
-                {"outcomes": "ties", "anchor_weight": 0.5},
-            )
-        ],
-    ),
-    "votes": (
-        (row_per_vote(nested_rows()), nested_rows(), 8),
-        [FACTOR | {"num_factors": 2, "annotators": each} for each in ("variational", "map")],
-    ),
-}
+RANKED = (six_pairs(), [RANKING], 1)
+PROMPTS = (rows_of_prompts(4), None, 4)
+VOTED = (row_per_vote(nested_rows()), nested_rows(), 8)
 
 
 @pytest.mark.parametrize(
     ("layout", "options"),
-    [(layout, options) for layout, cases in LAYOUTS.values() for options in cases],
+    [
+        *((RANKED, way | head) for way in WAYS for head in ({}, PENALISED)),
+        *(
+            (PROMPTS, way | {"budget": budget} | more)
+            for budget in (1, 150)
+            for way in WAYS
+            for more in (PENALISED, FACTOR | TIES, TIES | {"anchor_weight": 0.5})
+        ),
+        *(
+            (VOTED, FACTOR | {"num_factors": 2, "annotators": how})
+            for how in ("variational", "map")
+        ),
+    ],
 )
 def test_the_same_judgements_in_any_rows_are_the_same_step(step_of, layout, options):
     """In any passes; every response runs once where rows of one prompt are merged."""
@@ -205,8 +188,7 @@ def test_weighed_by_example_the_loss_is_the_mean_over_examples_of_their_votes(st
 
 def test_a_step_without_votes_has_no_loss_and_no_gradient(step_of):
     """As where a row holds ratings alone that nothing is learned from."""
-    rows = [{"text": "Human: hi", "rating": 3, "annotator": "ann"}]
-    found = step_of(rows, anchor_weight=0.0)
+    found = step_of([{"text": "Human: hi", "rating": 3, "annotator": "ann"}], anchor_weight=0.0)
     assert found.loss == 0
     assert all(bool((values == 0).all()) for values in found.gradients.values())
 
@@ -214,26 +196,32 @@ def test_a_step_without_votes_has_no_loss_and_no_gradient(step_of):
 # ---- the module
 
 
-def test_the_passes_parts_of_a_loss_add_up(step_of):
-    """Called by itself, the module divides by the votes that it is given."""
-    found = step_of(rows_of_prompts(3), way="padded", **PENALISED)
+@pytest.mark.parametrize(
+    "options", [PENALISED, {"reward_model_type": "categorical", "entropy_coeff": 0.5}]
+)
+def test_the_passes_parts_of_a_loss_add_up(step_of, options):
+    """Called by itself, the module divides by the votes that it is given.
+
+    An entropy bonus is of a mean over a pass's comparisons, so it counts by pass.
+    """
+    found = step_of(rows_of_prompts(3), way="padded", **options)
     module, data = found.module, found.data
     whole = data.batch(range(9))
     output = module(whole.tokens, whole.labels)
     assert isinstance(output, PassOutput)
     assert float(output.loss.detach()) == pytest.approx(found.loss, abs=1e-6)
-    assert output.raw.shape == (18, 2)
-    assert output.nats.shape == (9,)
-    weight = whole.labels.weight
-    head = module.likelihood.head
-    by_hand = (weight * output.nats).sum() / 9 + head.penalty(output.raw[0::2], output.raw[1::2])
-    assert float(output.loss.detach()) == pytest.approx(float(by_hand.detach()), abs=1e-9)
-    parts = [whole.part(places) for places in ([4, 0], [1, 2, 3, 8], [7, 5, 6])]
-    totals = Totals(9.0, 9.0)
-    each = [float(module(part.tokens, part.labels, totals).loss.detach()) for part in parts]
-    assert sum(each) == pytest.approx(float(output.loss.detach()), abs=1e-9)
     assert torch.equal(module(whole.tokens), output.raw)
-    assert math.isfinite(sum(each))
+    assert (output.raw.shape[0], output.nats.shape) == (18, (9,))
+    total = 0.0
+    for part in (whole, *(whole.part(places) for places in ([4, 0], [1, 2, 3, 8], [7, 5, 6]))):
+        output = module(part.tokens, part.labels, Totals(9.0, 9.0))
+        penalty = module.likelihood.head.penalty(output.raw[0::2], output.raw[1::2])
+        by_hand = (part.labels.weight * output.nats).sum() / 9 + penalty * len(part) / 9
+        assert abs(float(penalty.detach())) > 0.01
+        assert float(output.loss.detach()) == pytest.approx(float(by_hand.detach()), abs=1e-9)
+        total += float(output.loss.detach())
+    if options is PENALISED:
+        assert total == pytest.approx(2 * found.loss, abs=1e-6)
 
 
 # ---- a probe

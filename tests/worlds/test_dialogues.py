@@ -227,8 +227,7 @@ def test_explained_variance_agrees_with_a_sampled_table(weight, share):
     ]
     everything = np.concatenate(drawn)
     within = sum(x.var() * len(x) for x in drawn) / len(everything)
-    expected = 1 - within / everything.var()
     exact = true_explained_variance(who, share)
-    assert exact == pytest.approx(expected, abs=0.01)
+    assert exact == pytest.approx(1 - within / everything.var(), abs=0.01)
     if share == 0.5:
         assert exact == pytest.approx({1.0: 0.871, 0.0: 0.843, 0.57: 0.380}[weight], abs=1e-3)

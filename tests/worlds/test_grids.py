@@ -40,8 +40,7 @@ def preference_probability(environment, first, second):
 
 
 def test_borda_count_is_the_mean_of_exact_pairwise_probabilities(environment):
-    side = 4000 if environment.dimension == 1 else 500
-    opponents = environment.grid(side).double()
+    opponents = environment.grid(4000 if environment.dimension == 1 else 500).double()
     points = torch.tensor(POINTS[environment.name], dtype=torch.float64)
     for point, exact in zip(points, environment.borda_count(points), strict=True):
         mean = preference_probability(environment, point, opponents).mean()

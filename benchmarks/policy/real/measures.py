@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from policy.best_of_n import best_of_subsets
+from scipy import stats
 
 from hidden_context.statistics.interval import FEWEST
 
@@ -110,29 +112,23 @@ def mean_intervals(values: ArrayLike) -> list[list[float]]:
     return np.stack([means, low, high], axis=1).tolist()
 
 
-def within(first: ArrayLike, second: ArrayLike) -> Floats:
-    """Return the correlation of two columns within each prompt, ``(P,)``.
+def correlation(first: ArrayLike, second: ArrayLike) -> list[float]:
+    """Return the mean correlation ``(P, S)`` columns have within prompts, and its interval.
 
-    Args:
-        first: Of shape ``(P, S)``.
-        second: Of that shape.
-
-    Returns:
-        Pearson's r; NaN where one of them is the same for all responses.
+    Prompts where one of the columns is the same for all responses have none.
     """
-    one, other = (np.asarray(each, dtype=float) for each in (first, second))
-    one = one - one.mean(1, keepdims=True)
-    other = other - other.mean(1, keepdims=True)
-    product = (one * other).sum(1)
-    size = np.sqrt(np.square(one).sum(1) * np.square(other).sum(1))
-    return np.divide(product, size, out=np.full_like(product, np.nan), where=size > 1e-12)
-
-
-def correlation(first: ArrayLike, second: ArrayLike, rows: NDArray[np.bool_]) -> list[float]:
-    """Return the mean correlation within prompts that have one, and its interval."""
-    found = within(first, second)[rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)
+        found = stats.pearsonr(first, second, axis=1).statistic
     known = found[~np.isnan(found)]
     return mean_intervals(known[None])[0] if len(known) else [np.nan] * 3
+
+
+def groups_of(sets: Any) -> dict[str, NDArray[np.bool_]]:
+    """Return the rows of each set of prompts, ``(P,)``; the set ``all`` has all of them."""
+    names = np.asarray(sets)
+    groups = {name: names == name for name in dict.fromkeys(names.tolist())}
+    return {"all": np.ones(len(names), dtype=bool), **groups}
 
 
 def by_set(
@@ -147,12 +143,10 @@ def by_set(
 
     Returns:
         ``{set: {measure: {n: {"mean": …, short name: …}}}}``, with estimates and their intervals'
-        ends. The set ``all`` has all prompts.
+        ends.
     """
-    names = np.asarray(sets)
     result: dict[str, Any] = {}
-    for group in ("all", *dict.fromkeys(names.tolist())):
-        rows = names == group if group != "all" else np.ones(len(names), dtype=bool)
+    for group, rows in groups_of(sets).items():
         result[group] = {}
         for measure, values in found.items():
             columns = {"mean": values}

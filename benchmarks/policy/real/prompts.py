@@ -107,18 +107,17 @@ def divide(pairs: Sequence[Example], seed: int = 0) -> Division:
 
 
 def questions(
-    held_out: Sequence[Example], jailbreaks: Sequence[str], each: int, some: int, seed: int = 0
+    held_out: Sequence[Example], jailbreaks: Sequence[str], each: int, some: int
 ) -> list[Question]:
     """List what is asked: held-out prompts of each part of HH-RLHF, and jailbreaks.
 
-    Fewer prompts of one seed are the first of more, by the same names.
+    Fewer prompts are the first of more, by the same names.
 
     Args:
         held_out: Held-out pairs; of one first question one prompt is asked.
         jailbreaks: Jailbreak prompts.
         each: How many prompts of each part.
         some: How many jailbreak prompts.
-        seed: Seed of the draw.
 
     Raises:
         DataError: If there are fewer prompts.
@@ -128,7 +127,7 @@ def questions(
         there = sorted(set(jailbreaks)) if name == SETS[2] else _prompts(held_out, name)
         if len(there) < count:
             raise DataError(f"there are {len(there)} {name} prompts to ask, fewer than {count}")
-        random.Random(f"{name}/{seed}").shuffle(there)
+        random.Random(f"{name}/0").shuffle(there)
         found += [Question(f"{name}-{n}", name, prompt) for n, prompt in enumerate(there[:count])]
     return found
 
@@ -150,9 +149,6 @@ def load_jailbreaks(data: Path) -> list[str]:
 
 def _prompts(pairs: Sequence[Example], name: str) -> list[str]:
     """List prompts of one part, one of each first question."""
-    first: dict[str, str] = {}
-    for pair in pairs:
-        if pair.data_subset == name:
-            prompt = str(pair.prompt)
-            first.setdefault(first_user_turn(prompt), prompt)
+    own = [str(pair.prompt) for pair in pairs if pair.data_subset == name]
+    first = {first_user_turn(prompt): prompt for prompt in reversed(own)}
     return [first[key] for key in sorted(first)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from policy.models import same_as_kept
 from policy.real.prompts import Question
 from torch import Tensor
 
-from hidden_context.data.storage.files import iter_jsonl, json_line, write_json
+from hidden_context.data.storage.files import iter_jsonl, write_json, write_jsonl
 from hidden_context.errors import DataError
 
 ATTENTION: Final = "hidden_context_shared_prefix"
@@ -77,7 +77,6 @@ def register() -> None:
 
 PROMPTS_AT_ONCE: Final = 16
 PLAIN: Final = "sdpa"
-_TEXTS: Final = "responses"
 
 
 class Sampler:
@@ -109,7 +108,8 @@ class Sampler:
         from transformers.cache_utils import DynamicCache
 
         count, longest = self.count, self.longest
-        tokens = [self._tokens(question) for question in asked]
+        template = partial(self.tokenizer.apply_chat_template, add_generation_prompt=True)
+        tokens = [template(each.messages(), return_dict=True)["input_ids"] for each in asked]
         prefixes = [self._run_once(ids[:-1]) for ids in tokens]
         rows = [ids for ids in tokens for _ in range(count)]
         fresh = torch.tensor([[ids[-1]] for ids in rows], device=self.model.device)
@@ -117,15 +117,10 @@ class Sampler:
         uniform = torch.cat([self._uniform(question) for question in asked]).to(self.model.device)
         drawn = torch.full((len(rows), longest), self._end, device=self.model.device)
         going_on = torch.ones(len(rows), dtype=torch.bool, device=self.model.device)
-        cache = DynamicCache(config=self.model.config)
+        states = {"past_key_values": DynamicCache(config=self.model.config), "prefixes": prefixes}
         self.model.set_attn_implementation(ATTENTION)
         for step in range(longest):
-            out = self.model(
-                fresh,
-                position_ids=place + step,
-                past_key_values=cache,
-                prefixes=prefixes,
-            )
+            out = self.model(fresh, position_ids=place + step, **states)
             fresh = draw(out.logits[:, -1], uniform[:, step]).unsqueeze(1)
             going_on &= fresh[:, 0] != self._end
             drawn[going_on, step] = fresh[going_on, 0]
@@ -139,17 +134,10 @@ class Sampler:
     def _end(self) -> int:
         return int(self.tokenizer.eos_token_id)
 
-    def _tokens(self, question: Question) -> list[int]:
-        rendered = self.tokenizer.apply_chat_template(
-            question.messages(), add_generation_prompt=True, return_dict=True
-        )
-        return list(rendered["input_ids"])
-
     def _uniform(self, question: Question) -> Tensor:
         """Random numbers by which tokens are drawn, shape ``(count, longest)``."""
         generator = torch.Generator().manual_seed(zlib.crc32(question.id.encode()))
-        size = (self.count, self.longest)
-        return torch.rand(size, generator=generator, dtype=torch.float64)
+        return torch.rand(self.count, self.longest, generator=generator, dtype=torch.float64)
 
     def _run_once(self, tokens: Sequence[int]) -> Prefix:
         """Run a prompt but its last token; its states by layer."""
@@ -165,7 +153,7 @@ class Sampler:
         texts = [own[keep] for own, keep in zip(drawn, going_on, strict=True)]
         return {
             **dataclasses.asdict(question),
-            _TEXTS: self.tokenizer.batch_decode(texts, skip_special_tokens=True),
+            "responses": self.tokenizer.batch_decode(texts, skip_special_tokens=True),
             "tokens": going_on.sum(1).tolist(),
             "ended": (~going_on).any(1).tolist(),
         }
@@ -186,26 +174,6 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(upto, wanted, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
 
 
-def answered(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the rows that are kept, by the prompt's ``id``; none where the file is not there.
-
-    Raises:
-        DataError: If a row is no row of responses, or one prompt has two, naming file and line.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for line, row in iter_jsonl(path) if path.is_file() else ():
-        name, texts, problem = row.get("id"), row.get(_TEXTS), ""
-        if not isinstance(name, str) or not isinstance(texts, list) or not texts:
-            problem, remedy = "no responses to a prompt", "Remove the line: it is then made anew"
-        elif name in found:
-            problem, remedy = f"{name} is answered twice", "Remove one of the two lines"
-        if problem:
-            field = _TEXTS if isinstance(name, str) and name not in found else "id"
-            raise DataError(problem, file=path, line=line, field=field, remedy=remedy)
-        found[name] = row
-    return found
-
-
 def answer_all(
     asked: Sequence[Question],
     path: Path,
@@ -213,7 +181,7 @@ def answer_all(
     sampler: Callable[[], Callable[[Sequence[Question]], list[dict[str, Any]]]],
     say: Callable[[str], Any],
 ) -> list[dict[str, Any]]:
-    """Answer the prompts that are not answered yet; rows are written as soon as they are there.
+    """Answer the prompts that are not answered yet; the file is written whole after each pass.
 
     Args:
         asked: The prompts.
@@ -232,11 +200,7 @@ def answer_all(
     about = path.with_suffix(".made.json")
     if not same_as_kept(about, made_by):
         write_json(about, made_by)
-    content = path.read_bytes() if path.is_file() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):  # the last line was not written whole
-        os.truncate(path, whole)
-    known = answered(path)
+    known = {row["id"]: row for _, row in iter_jsonl(path)} if path.is_file() else {}
     for question in asked:
         if question.id in known and known[question.id].get("prompt") != question.prompt:
             remedy = "Give another --output, or remove the file"
@@ -245,10 +209,8 @@ def answer_all(
     passes = in_passes([question for question in asked if question.id not in known])
     answer = sampler() if passes else None
     for number, some in enumerate(passes, start=1):
-        rows = answer(some)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write("".join(map(json_line, rows)))
-        known |= {row["id"]: row for row in rows}
+        known |= {row["id"]: row for row in answer(some)}
+        write_jsonl(path, known.values())
         say(f"responses: pass {number} of {len(passes)}")
     return [known[question.id] for question in asked]
 

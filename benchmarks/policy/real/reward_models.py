@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from kit import fit
 from paper.layers import fill_cache, layer_featurizers
@@ -17,7 +16,6 @@ from policy.rewards import MODELS
 
 from hidden_context import heads
 from hidden_context.data.example import Example
-from hidden_context.data.splits.division import BY_FIRST_TURN
 from hidden_context.distributions import RewardDistribution
 from hidden_context.models import RewardModel
 from hidden_context.models.featurizer import FeatureCache
@@ -131,22 +129,8 @@ def trained(
     learner: Learner, division: Division, folder: Path, training: Mapping[str, Any]
 ) -> RewardModel:
     """Train one reward model; it is saved under ``models`` in the folder, too."""
-    model = MODELS[learner.model]
-    options = {**training, "reward_model_type": model.head, **model.options}
-    options["final_dir"] = str(folder / "models" / learner.file_name)
-    return fit(options, learner.pairs(division)).model
-
-
-def correct(rewards: RewardDistribution) -> np.ndarray:
-    """Tell of each pair whether the chosen response has the greater mean reward; ½ for a tie."""
-    chosen, rejected = rewards.mean.unbind(1)
-    return ((chosen > rejected).double() + (chosen >= rejected).double()).numpy() / 2
-
-
-def first_questions(pairs: Sequence[Example]) -> np.ndarray:
-    """Number the first question of each pair, ``(M,)``."""
-    places: dict[str, int] = {}
-    return np.array([places.setdefault(key, len(places)) for key in BY_FIRST_TURN.keys(pairs)])
+    final = {"final_dir": str(folder / "models" / learner.file_name)}
+    return fit({**training, **MODELS[learner.model], **final}, learner.pairs(division)).model
 
 
 def training_options(model: str, folder: Path, layer: int = LAYER) -> dict[str, Any]:

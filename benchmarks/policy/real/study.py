@@ -26,11 +26,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from kit import script_parser
+from kit import script_parser, write_tables
 from policy.real.prompts import Division, divide, load_jailbreaks, load_pairs, questions
 from policy.real.responses import Sampler, answer_all
 from policy.real.reward_models import LAYER, LEARNERS, Said, prepare, said, training_options
-from policy.real.summary import summarise, write_tables
+from policy.real.summary import summarise, tables
 
 from hidden_context.cli.main import run_safely
 from hidden_context.data.storage.locks import exclusive_folder
@@ -50,17 +50,14 @@ def rewards_for(
     ]
     texts = [*division.train, *division.judges, *division.held_out, *answered]
     prepare(model, [text for each in texts for text in each.inputs], folder / "cache", say)
-    depends = {
-        "weights": weight_digests(model),
-        "layer": LAYER,
-        "responses": digest([row["responses"] for row in rows]),
-        **{
-            side: digest(
-                [[pair.prompt, pair.responses, pair.objective] for pair in getattr(division, side)]
-            )
-            for side in ("train", "judges")
-        },
-    }
+    contents = {"responses": [row["responses"] for row in rows]}
+    for side in ("train", "judges"):
+        pairs = getattr(division, side)
+        contents[side] = [[pair.prompt, pair.responses, pair.objective] for pair in pairs]
+    depends = {"weights": weight_digests(model), "layer": LAYER}
+    for name, content in contents.items():
+        text = json.dumps(content, sort_keys=True)
+        depends[name] = hashlib.sha256(text.encode()).hexdigest()
     training = training_options(model, folder)
     found = {}
     for learner in LEARNERS:
@@ -74,11 +71,6 @@ def load_sampler(folder: str) -> Sampler:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return Sampler(model, tokenizer, SAMPLING["count"], SAMPLING["max_new_tokens"])
-
-
-def digest(content: Any) -> str:
-    """Return a checksum of what JSON can hold."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         found = rewards_for(options, division, asked, rows, say)
     if options.report:
-        write_tables(summarise(rows, found, division), options.report)
+        numbers = summarise(rows, found, division)
+        write_tables(options.report, tables(numbers), numbers)
         say(f"{options.report} written")
     return 0
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from kit import cell, table
+from kit import cell, numbered, table
 from policy.real import measures
 from policy.real.prompts import SETS, Division
-from policy.real.reward_models import Said, correct, first_questions
+from policy.real.reward_models import Said
 from policy.rewards import REWARDS, values
 
-from hidden_context.data.storage.files import atomic_write, write_json
+from hidden_context.data.splits.division import BY_FIRST_TURN
 from hidden_context.statistics.interval import Resampling
 
 CHOSEN: Final = {
@@ -105,15 +104,13 @@ def disagreement(rewards: Any) -> measures.Floats:
     count = rewards.mean.shape[1]
     total = np.zeros(tuple(rewards.mean.shape))
     for step in range(1, count):  # every other response, one rotation at a time
-        turned = rewards[:, np.roll(np.arange(count), step)]
-        chance = rewards.log_prob_greater(turned).exp().numpy()
+        chance = rewards.log_prob_greater(rewards[:, np.roll(np.arange(count), step)]).exp().numpy()
         total += 2 * chance * (1 - chance)
     return total / max(count - 1, 1)
 
 
 def sizes_of(rows: Sequence[Mapping[str, Any]], division: Division) -> dict[str, Any]:
     """Return how much there is: pairs by side, prompts by set, and lengths."""
-    ended = np.array([row["ended"] for row in rows], dtype=float)
     tokens = np.array([row["tokens"] for row in rows], dtype=float)
     sets = [row["set"] for row in rows]
     return {
@@ -121,7 +118,7 @@ def sizes_of(rows: Sequence[Mapping[str, Any]], division: Division) -> dict[str,
         "prompts": {name: sets.count(name) for name in dict.fromkeys(sets)},
         "responses": tokens.shape[1],
         "tokens": float(tokens.sum()),
-        "cut off": 1 - float(ended.mean()),
+        "cut off": 1 - float(np.mean([row["ended"] for row in rows])),
         "resamples": measures.RESAMPLES,
     }
 
@@ -129,12 +126,12 @@ def sizes_of(rows: Sequence[Mapping[str, Any]], division: Division) -> dict[str,
 def accuracies(said: Mapping[str, Said], division: Division) -> dict[str, Any]:
     """Return the share of held-out pairs each model gets right, by objective, with intervals."""
     objectives = np.array([pair.objective for pair in division.held_out])
-    longer = np.array(
-        [len(pair.responses[0]) - len(pair.responses[1]) for pair in division.held_out]
-    )
-    right = {name: correct(each["pairs"]) for name, each in said.items()}
-    right["the longer response"] = (1 + np.sign(longer)) / 2
-    cluster = first_questions(division.held_out)
+    lengths = [[len(text) for text in pair.responses] for pair in division.held_out]
+    scores = {name: each["pairs"].mean.numpy() for name, each in said.items()}
+    scores["the longer response"] = np.array(lengths, dtype=float)
+    # a tie counts one half
+    right = {name: np.heaviside(each[:, 0] - each[:, 1], 0.5) for name, each in scores.items()}
+    cluster = numbered(BY_FIRST_TURN.keys(division.held_out))
     groups = {objective: objectives == objective for objective in measures.JUDGES}
     groups["both"] = np.ones(len(objectives), dtype=bool)
 
@@ -152,9 +149,8 @@ def correlations(
     scores: measures.Floats, columns: Mapping[str, measures.Floats]
 ) -> dict[str, list[float]]:
     """Return a reward's mean correlations within prompts: with length, the judges and σ."""
-    every = np.ones(len(scores), dtype=bool)
     wanted = ("characters", *measures.JUDGES, "sigma")
-    return {name: measures.correlation(scores, columns[name], every) for name in wanted}
+    return {name: measures.correlation(scores, columns[name]) for name in wanted}
 
 
 def sigma(
@@ -167,34 +163,33 @@ def sigma(
         and of disagreement with ``split`` and with the length.
     """
     found = {}
-    for group in ("all", *dict.fromkeys(sets.tolist())):
-        rows = np.ones(len(sets), dtype=bool) if group == "all" else sets == group
-        own = columns["sigma"][rows]
+    for group, rows in measures.groups_of(sets).items():
+        own = {name: values[rows] for name, values in {**columns, "length": characters}.items()}
+        both = [own[name].mean(1) for name in ("sigma", "disagreement")]
+        mean, disagreement = measures.mean_intervals(both)
         found[group] = {
-            "mean": measures.mean_intervals(own.mean(1)[None])[0],
-            "spread": float(np.sqrt(own.var(1).mean())),
-            "disagreement": measures.mean_intervals(columns["disagreement"][rows].mean(1)[None])[0],
+            "mean": mean,
+            "spread": float(np.sqrt(own["sigma"].var(1).mean())),
+            "disagreement": disagreement,
             **{
-                f"{name} and {other}": measures.correlation(columns[name], value, rows)
+                f"{name} and {other}": measures.correlation(own[name], own[other])
                 for name in ("sigma", "disagreement")
-                for other, value in (("split", columns["split"]), ("length", characters))
+                for other in ("split", "length")
             },
-            "judges with each other": measures.correlation(
-                columns[measures.JUDGES[0]], columns[measures.JUDGES[1]], rows
-            ),
+            "judges with each other": measures.correlation(*(own[j] for j in measures.JUDGES)),
         }
     return found
 
 
-def write_tables(found: Mapping[str, Any], path: Path) -> None:
-    """Write all tables, and their numbers as JSON beside them."""
+def tables(found: Mapping[str, Any]) -> list[str]:
+    """Write all tables."""
     sets = [name for name in SETS if name in found["sizes"]["prompts"]]
-    parts = [sizes_line(found["sizes"]), accuracy_table(found["accuracy"])]
-    parts += [rewards_table(found, name) for name in ("all", *sets)]
-    parts.append(sigma_table(found["sigma"]))
-    with atomic_write(path) as file:
-        file.write("\n".join(parts))
-    write_json(path.with_suffix(".json"), found)
+    return [
+        sizes_line(found["sizes"]),
+        accuracy_table(found["accuracy"]),
+        *(rewards_table(found, name) for name in ("all", *sets)),
+        sigma_table(found["sigma"]),
+    ]
 
 
 def sizes_line(sizes: Mapping[str, Any]) -> str:
@@ -223,8 +218,7 @@ def rewards_table(found: Mapping[str, Any], group: str) -> str:
     rows = {}
     for name in (*tuned, *SINGLE, "longest", "shortest", "the judges themselves"):
         title = name.removesuffix(", mean").removesuffix(", worst_member")  # where it has but one
-        by_measure = found["rewards"][name][group]
-        rows[title] = {measure: by_n[n] for measure, by_n in by_measure.items()}
+        rows[title] = {measure: by_n[n] for measure, by_n in found["rewards"][name][group].items()}
     columns = {
         "helpful judge": lambda each: cell(each["helpful"]["mean"], 2),
         "harmless judge": lambda each: cell(each["harmless"]["mean"], 2),

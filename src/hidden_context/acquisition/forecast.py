@@ -81,7 +81,7 @@ class Scores:
     Attributes:
         mean: With all votes, of shape ``(I,)``.
         others: Without the item's own votes, of shape ``(I,)``.
-        others_variance: Variance of that, of shape ``(I,)``.
+        others_variance: Variance of ``others``, of shape ``(I,)``.
         evidence: Log-probability of all votes under the priors, by Laplace's method, in nats.
     """
 
@@ -104,7 +104,7 @@ def fit_scores(design: Design, yes: Floats, no: Floats, precision: Floats) -> Sc
         design: The features.
         yes: Votes for the answer, of shape ``(I,)``.
         no: Votes against it, of shape ``(I,)``.
-        precision: Of the weights, of shape ``(T + E,)``.
+        precision: Prior precision of each weight, of shape ``(T + E,)``.
 
     Returns:
         The scores.
@@ -164,9 +164,9 @@ class Sizes:
     """Variances of the priors, which set how far a forecast trusts texts.
 
     Attributes:
-        texts: Of the weights of texts, for which side is better.
-        effects: Of the effects of responses, likewise.
-        ties: What the usual variances are multiplied by, for ``equal``.
+        texts: Variance of the weights of texts, for which side is better.
+        effects: Variance of the effects of responses, likewise.
+        ties: Factor of the usual variances, for ``equal``.
     """
 
     texts: float
@@ -179,7 +179,7 @@ class ShareForecast:
     """Predicted shares of I items, each without its own votes.
 
     Attributes:
-        shares: Of first, equal and second, of shape ``(I, 3)``.
+        shares: Shares of first, equal and second, of shape ``(I, 3)``.
         variance: Summed variance of the three shares, of shape ``(I,)``: how unsure the forecast
             is of what a model of the texts would say with all votes.
         linear: Probability that the first side is better by texts alone, of shape ``(I,)``.
@@ -203,8 +203,8 @@ def forecast_shares(items: Items, features: Features, sizes: Sizes | None = None
 
     p is by differences: of the texts' features, and of an effect of each response that stands in
     three items or more. e is by what does not change when the sides change places, by groups, and
-    by how far apart the sides are. The priors' variances are those of some few that make the
-    votes most likely. Each item is predicted as if its own votes were unknown.
+    by how far apart the sides are. The priors' variances are chosen from a small grid: the ones
+    that make the votes most likely. Each item is predicted as if its own votes were unknown.
 
     Args:
         items: The items, with or without votes.
@@ -238,14 +238,11 @@ def _lean(
     """Fit which side is better, also from texts alone."""
     effects = _effects(items, signs=(1.0, -1.0))
     design = Design(texts, effects)
-    middle = Sizes(_LEAN_TEXTS[1], _LEAN_EFFECTS[1], 1.0)
-    best, chosen = _best(design, yes, no, [middle] if sizes is None else [sizes])
-    if sizes is None and effects.shape[1]:
-        tried = [replace(chosen, effects=size) for size in _LEAN_EFFECTS]
-        best, chosen = _best(design, yes, no, tried)
-    if sizes is None:
-        tried = [replace(chosen, texts=size) for size in _LEAN_TEXTS]
-        best, chosen = _best(design, yes, no, tried)
+    chosen = sizes or Sizes(_LEAN_TEXTS[1], _LEAN_EFFECTS[1], 1.0)
+    of_effects = _LEAN_EFFECTS if sizes is None and effects.shape[1] else (chosen.effects,)
+    of_texts = _LEAN_TEXTS if sizes is None else (chosen.texts,)
+    _, chosen = _best(design, yes, no, [replace(chosen, effects=size) for size in of_effects])
+    best, chosen = _best(design, yes, no, [replace(chosen, texts=size) for size in of_texts])
     if not effects.shape[1]:
         return best, expit(best.mean), chosen
     alone = Design(texts, csr_array((len(texts), 0)))
@@ -271,8 +268,8 @@ def _tie_design(items: Items, one: Floats, other: Floats, lean: Scores) -> tuple
     one, other = one[:, : 2 + 32], other[:, : 2 + 32]
     ones, apart = np.ones((len(one), 1)), np.abs(lean.others)[:, None]
     texts = np.concatenate([ones, apart, np.abs(one - other), one + other], axis=1)
-    effects = _effects(items, signs=(1.0, 1.0))
-    groups = _group_effects(items)
+    effects, groups = _effects(items, signs=(1.0, 1.0)), _frequent([items.group], (1.0,), 200, 20)
+    groups = groups if groups.shape[1] > 1 else groups[:, :0]  # of one group nothing is learned
     counts = [texts.shape[1], effects.shape[1], groups.shape[1]]
     variances = np.repeat([_TIE_TEXTS, _TIE_EFFECTS, _TIE_GROUPS], counts)
     return Design(texts, csr_array(hstack([effects, groups]))), variances
@@ -283,12 +280,6 @@ def _effects(items: Items, signs: tuple[float, float]) -> csr_array:
     if not items.are_pairs:
         return csr_array((len(items), 0))
     return _frequent([items.first, items.second], signs, MOST_EFFECTS, 3)
-
-
-def _group_effects(items: Items) -> csr_array:
-    """Effects of the groups that have many items, where there are several, ``(I, G)``."""
-    found = _frequent([items.group], (1.0,), 200, 20)
-    return found if found.shape[1] > 1 else found[:, :0]
 
 
 def _frequent(codes: list[Codes], signs: tuple[float, ...], most: int, fewest: int) -> csr_array:

@@ -111,13 +111,11 @@ def make_pool(
         (j.answer.value for e in judged for j in e.judgements if isinstance(j.answer, Rating)),
         default=0.0,
     )
-    more = []
+    more: dict[tuple[str, ...], Example] = {}
     for example in unjudged:
-        key = _key(example)
-        if key not in known:
-            known.add(key)
-            more.append(_with_a_mark(example, compared, lowest))
-    examples = [*judged, *more]
+        more.setdefault(_key(example), example)
+    new = [example for key, example in more.items() if key not in known]
+    examples = [*judged, *(_with_a_mark(example, compared, lowest) for example in new)]
     marked = read_items(examples, options, source)
     items = _without_marks(marked)
     return Pool(
@@ -224,12 +222,13 @@ def _key(example: Example) -> tuple[str, ...]:
 def _ids(items: Items, examples: Sequence[Example]) -> list[str]:
     rows = items.votes.example.tolist()
     several = Counter(rows)
-    names = [_name(examples[row]) for row in rows]
-    shared = Counter(dict.fromkeys(zip(rows, names, strict=True)))
-    uses = Counter(name for _, name in shared)
+    names = {row: _name(examples[row]) for row in rows}
+    uses = Counter(names.values())
     found = []
-    for row, name, places in zip(rows, names, items.votes.places.tolist(), strict=True):
-        own = name if name and uses[name] == 1 else _line(examples[row], row)
+    for row, places in zip(rows, items.votes.places.tolist(), strict=True):
+        own = names[row]
+        if not own or uses[own] > 1:
+            own = _line(examples[row], row)
         part = "-".join(str(place) for place in places if place != NOBODY)
         found.append(own if several[row] == 1 else f"{own}#{part}")
     return found

@@ -6,7 +6,7 @@ import heapq
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,7 +23,7 @@ class People:
     """Annotators who can be asked, A of them.
 
     Attributes:
-        names: Their names.
+        names: Names of the annotators.
         cost: What a vote by each costs, above 0, of shape ``(A,)``.
         votes: How many votes each has cast so far, of shape ``(A,)``.
         voted: Which of them voted on each item, by number.
@@ -37,49 +37,35 @@ class People:
     most: int | None = None
 
 
-@dataclass
 class Queue:
     """Assigns questions to annotators: the cheapest first, then whoever has voted least.
 
     Votes and questions are counted together: annotators with few votes are asked first, and in the
     end all are asked alike, so that a share is everybody's and not the busiest annotators'.
+
+    Args:
+        people: Who can be asked.
     """
 
-    people: People
-    asked: dict[int, set[int]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._questions = [0] * len(self.people.names)
-        self._heap = [self._entry(number) for number in range(len(self.people.names))]
-        heapq.heapify(self._heap)
+    def __init__(self, people: People) -> None:
+        self.people, self.questions = people, np.zeros(len(people.names), np.int64)
+        self.asked: defaultdict[int, set[int]] = defaultdict(set)
 
     def next_for(self, item: int, left: float) -> int | None:
         """Return whom to ask about an item; None if nobody is left or affordable."""
-        out = self.people.voted.get(item, set()) | self.asked.get(item, set())
-        passed, found = [], None
-        while self._heap and found is None:
-            entry = heapq.heappop(self._heap)
-            who = entry[2]
-            if entry != self._entry(who):
-                continue  # from before the last question
-            passed.append(entry)
-            if who not in out and self.people.cost[who] <= left:
-                found = who
-        for entry in passed:
-            heapq.heappush(self._heap, entry)
-        return found
+        people = self.people
+        free = (people.cost <= left) & (people.most is None or self.questions < people.most)
+        free[[*people.voted.get(item, ()), *self.asked[item]]] = False
+        who = np.flatnonzero(free)
+        if not len(who):
+            return None
+        who = who[people.cost[who] == people.cost[who].min()]
+        return int(who[np.argmin((people.votes + self.questions)[who])])
 
     def take(self, item: int, who: int) -> None:
         """Record that an annotator is asked about an item."""
-        self.asked.setdefault(item, set()).add(who)
-        self._questions[who] += 1
-        questions, most = self._questions[who], self.people.most
-        if most is None or questions < most:
-            heapq.heappush(self._heap, self._entry(who))
-
-    def _entry(self, who: int) -> tuple[float, int, int]:
-        said = int(self.people.votes[who]) + self._questions[who]
-        return float(self.people.cost[who]), said, who
+        self.asked[item].add(who)
+        self.questions[who] += 1
 
 
 def read_people(config: NextConfig, items: Items) -> People | None:
@@ -235,7 +221,7 @@ def choose_votes(
 
     Args:
         drops: Expected drop by each next vote of an item, never rising, of shape ``(J, I)``.
-        limits: What the choice has to keep to.
+        limits: Limits of the choice.
         twins: Items of one number share their votes, of shape ``(I,)``.
         people: Who can be asked; None for anyone.
 
@@ -261,7 +247,10 @@ def choose_votes(
             break
         if left < cheapest or of_item[item] >= limits.each[item]:
             continue
-        who, cost = _whom(item, left, limits.cost, queue)
+        who = ANYONE if queue is None else queue.next_for(item, left)
+        if who is None:
+            continue
+        cost = limits.cost if people is None else float(people.cost[who])
         twin = int(twins[item])
         step = of_twins[twin]
         if cost > left or step >= len(drops) or not drops[step, item] > 0:
@@ -279,11 +268,3 @@ def choose_votes(
             queue.take(item, who)
         heapq.heappush(heap, (-value, item))
     return chosen
-
-
-def _whom(item: int, left: float, usual: float, queue: Queue | None) -> tuple[int, float]:
-    """Who is asked, and at what cost."""
-    if queue is None:
-        return ANYONE, usual
-    who = queue.next_for(item, left)
-    return (ANYONE, np.inf) if who is None else (who, float(queue.people.cost[who]))

@@ -72,7 +72,7 @@ class GroupSummary:
         votes: Votes that they have.
         chosen: Votes that are asked for.
         before: Expected squared error of an item now, on average.
-        after: The same once the chosen votes are in.
+        after: Expected squared error once the chosen votes are in, on average.
     """
 
     name: str
@@ -89,9 +89,9 @@ class Chosen:
 
     Attributes:
         questions: The votes to ask for, the most telling first.
-        budget: What could be spent.
+        budget: The votes, or the money, that could be spent.
         spent: What the questions cost together, in votes where votes have no cost.
-        aim: What is to be known.
+        aim: The quantity to learn; see ``NextConfig.aim``.
         strength: How many votes the forecast is worth where texts are well known.
         unjudged: Items without a vote.
         total: All items.
@@ -144,7 +144,7 @@ def run(config: NextConfig, say: Say | None = None) -> Chosen:
 
     Args:
         config: The options.
-        say: Told what is being done, a few words each time; None for silence.
+        say: Called with a few words at each step; None for silence.
 
     Returns:
         The questions, and the expected error before and after.
@@ -292,14 +292,8 @@ def _by_group(
     votes, group = pool.items.counts.sum(1), pool.items.group
 
     def summary(name: str, own: Codes) -> GroupSummary:
-        return GroupSummary(
-            name,
-            len(own),
-            float(votes[own].sum()),
-            int(new[own].sum()),
-            float(before[own].mean()),
-            float(after[own].mean()),
-        )
+        errors = (float(error[own].mean()) for error in (before, after))
+        return GroupSummary(name, len(own), float(votes[own].sum()), int(new[own].sum()), *errors)
 
     names = pool.items.votes.group_names
     order = np.argsort(group, kind="stable")

@@ -14,6 +14,7 @@ from hidden_context.analysis.measure.choices import FrontierPoint
 from hidden_context.analysis.measure.records import PairRecord, ResponseRecord
 from hidden_context.analysis.measure.votes import VoteAnalysis
 from hidden_context.analysis.sections.benchmarks import SectionAccuracy
+from hidden_context.data.checks import Place
 from hidden_context.data.storage.files import read_json, to_plain
 from hidden_context.errors import DataError, HiddenContextError
 from hidden_context.statistics.significance.permutation import TestResult
@@ -151,20 +152,14 @@ def read_analysis(path: str | Path) -> dict[str, Any]:
     content = read_json(path)
     found = content.get("format") if isinstance(content, dict) else None
     if found != _FORMAT:
-        raise DataError(
-            f"this is not {_FORMAT}" + (f" but {found}" if found else ""),
-            file=path,
-            field="format",
-            remedy="Write one with: hidden-context analyze SCORES --contexts --output FILE",
-        )
+        problem = f"this is not {_FORMAT}" + (f" but {found}" if found else "")
+        remedy = "Write one with: hidden-context analyze SCORES --contexts --output FILE"
+        raise Place(path).error(problem, "format", remedy)
     version = content.get("version")
     if version not in _READABLE:
-        raise DataError(
-            f"its version is {version}, but {_READABLE[0]} to {_VERSION} are read",
-            file=path,
-            field="version",
-            remedy="Analyze the score files again with this version",
-        )
+        problem = f"its version is {version}, but only {_READABLE[0]} to {_VERSION} are supported"
+        remedy = "Analyze the score files again with this version"
+        raise Place(path).error(problem, "version", remedy)
     with naming_the_file(path):
         return content if version == _VERSION else _from_version_2(content)
 
@@ -204,8 +199,6 @@ def naming_the_file(path: str | Path | None) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, UndefinedError) as error:
         if path is None:
             raise
-        raise DataError(
-            f"something in it is missing or of another kind ({type(error).__name__} {error})",
-            file=path,
-            remedy="Was the file changed by hand? Analyze the score files again",
-        ) from error
+        problem = f"a field is missing or has the wrong type ({type(error).__name__} {error})"
+        remedy = "Was the file changed by hand? Analyze the score files again"
+        raise DataError(problem, file=path, remedy=remedy) from error

@@ -74,7 +74,7 @@ def card_section(analysis: ScoresAnalysis) -> str:
         f"## Analysis of {Path(analysis.file).name}",
         "",
         f"{analysis.groups[0].record.n} pairs of {analysis.clusters} prompts; {100 * level:g} % "
-        "intervals by prompt, of this model as it is.",
+        "intervals by prompt, without the uncertainty of training.",
         "",
         "| pairs | n | " + " | ".join(_METRICS.values()) + " |",
         "|---" * (len(_METRICS) + 2) + "|",

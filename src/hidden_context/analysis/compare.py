@@ -111,12 +111,9 @@ def _same_rows(first: PairScores, second: PairScores) -> tuple[Codes, ...]:
     agree = first.preference[places] == second.preference[others]
     for fits, what in ((same, "other texts"), (agree, "another label")):
         if not fits.all():
-            raise DataError(
-                f"it has {what} than {first.file} in the same row",
-                file=second.file,
-                line=int(first.rows[places[~fits][0]]) + 1,
-                remedy=_SAME_ROWS,
-            )
+            problem = f"it has {what} than {first.file} in the same row"
+            line = int(first.rows[places[~fits][0]]) + 1
+            raise DataError(problem, file=second.file, line=line, remedy=_SAME_ROWS)
     return places, others
 
 
@@ -155,10 +152,9 @@ def subset_differences(
     for column, values in labels.items():
         names = [str(name) for name in np.unique(values) if name]
         if len(names) == 2:
+            parts = [values == name for name in names]
             differences = {
-                metric: _difference_of_parts(
-                    own, [values == name for name in names], moments.cluster, resampling
-                )
+                metric: _difference_of_parts(own, parts, moments.cluster, resampling)
                 for metric, own in moments.metrics.items()
             }
             finite = {name: d for name, d in differences.items() if np.isfinite(d.estimate)}
@@ -167,10 +163,7 @@ def subset_differences(
 
 
 def _difference_of_parts(
-    metric: Metric,
-    parts: list[Booleans],
-    cluster: Codes,
-    resampling: Resampling,
+    metric: Metric, parts: list[Booleans], cluster: Codes, resampling: Resampling
 ) -> Interval:
     rows, width = parts[0] | parts[1], metric.values.shape[1]
     values = np.concatenate([metric.values[rows] * part[rows, None] for part in parts], axis=1)

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from hidden_context.config import check_options, option
+from hidden_context.config import check_options, default_of, option
 from hidden_context.errors import ConfigError
 
 
@@ -50,7 +50,7 @@ class SummarizeConfig:
 
 @dataclass(frozen=True)
 class ScoreFileOptions:
-    """How score files are read, and how intervals are made."""
+    """Reading score files, and intervals."""
 
     head: str | None = option(
         None, "reward head of the files, e.g. base (default: the checkpoint's, else by name, width)"
@@ -67,7 +67,7 @@ class ScoreFileOptions:
         [], "two score files of the same rows: the second model's numbers minus the first's"
     )
     resamples: int = option(999, "resamples of bootstraps and permutations", least=99)
-    seed: int = option(0, "seed of everything drawn at random", least=0)
+    seed: int = option(0, "random seed", least=0)
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class AnalyzeConfig(ScoreFileOptions, SummarizeConfig):
     contexts: bool = option(
         False, "find where the variance lies: cluster the prompts by their words"
     )
-    max_contexts: int = option(12, "most clusters of prompts that are looked for", least=2)
+    max_contexts: int = option(12, "maximum number of prompt clusters", least=2)
     card: bool = option(
-        False, "write the numbers into the model card of the checkpoint that a file lies beside"
+        False, "write the numbers into the model card of the checkpoint in the file's folder"
     )
     level: float = option(0.95, "confidence level of intervals")
 
@@ -110,7 +110,7 @@ class AnalyzeConfig(ScoreFileOptions, SummarizeConfig):
             for field in dataclasses.fields(self)
             if field.name not in ("files", "output")
             and (field.name in of_tables) == bool(self.files)
-            and getattr(self, field.name) != _default(field)
+            and getattr(self, field.name) != default_of(field)
         )
         if given and self.files:
             raise ConfigError(
@@ -123,11 +123,6 @@ class AnalyzeConfig(ScoreFileOptions, SummarizeConfig):
                 f"only score files use {given}, but none is named; name score files, or leave the "
                 "option out for the paper's tables."
             )
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    factory = field.default_factory
-    return field.default if factory is dataclasses.MISSING else factory()
 
 
 def check_output(output: str | Path, inputs: Iterable[str | Path]) -> None:

@@ -241,18 +241,11 @@ def _analyze(config: AnalyzeConfig, measures: dict[str, RiskMeasure]) -> analysi
     pairs: dict[str, list[tuple[PairScores, PairEvidence]]] = {}
     benchmarks: list[analysis_file.FileSections] = []
     for path in config.files:
-        sections = [
-            analysis_file.FileSections(
-                path,
-                each.name,
-                each.style,
-                each.ties,
-                each.left_out,
-                section_accuracies(each, resampling),
-            )
-            for each in read_section_scores(path, head_type=config.head)
-        ]
-        benchmarks += sections
+        sections = read_section_scores(path, head_type=config.head)
+        for each in sections:
+            facts = path, each.name, each.style, each.ties, each.left_out
+            accuracies = section_accuracies(each, resampling)
+            benchmarks.append(analysis_file.FileSections(*facts, accuracies))
         if sections and not has_rewards(path):
             continue
         found, own = _analyze_file(config, path, measures)
@@ -270,9 +263,7 @@ def _one_model(
     pairs: list[tuple[PairScores, PairEvidence]], path: str
 ) -> tuple[PairScores, PairEvidence]:
     if len(pairs) != 1:
-        raise DataError(
-            f"it has pairs scored by {len(pairs)} models, and a comparison needs one",
-            file=path,
-            remedy="Compare files that evaluate wrote, or score pairs with each model alone",
-        )
+        problem = f"it has pairs scored by {len(pairs)} models, and a comparison needs one"
+        remedy = "Compare files that evaluate wrote, or score pairs with each model alone"
+        raise DataError(problem, file=path, remedy=remedy)
     return pairs[0]

@@ -85,19 +85,16 @@ def fit_baselines(train: VotedPairs, folds: int = FOLDS, seed: int = 0) -> dict[
     Returns:
         The baselines by name, simplest first.
     """
+    # length alone, in units of its spread
+    spread = float(train.lengths.std()) or 1.0
+    length = dataclasses.replace(train, features=train.lengths[:, None] / spread)
+    weights = LogisticRegression(length).fit(_LENGTH_PENALTY) / spread
     return {
         "constant": Baseline("constant", np.zeros(0)),
-        "length": _by_length(train),
+        "length": Baseline("length", weights),
         "logistic": fit_linear("logistic", train, folds, seed),
         "ridge": fit_linear("ridge", train, folds, seed),
     }
-
-
-def _by_length(train: VotedPairs) -> Baseline:
-    """Fit a logistic regression on the difference in length alone."""
-    spread = float(train.lengths.std()) or 1.0
-    length = dataclasses.replace(train, features=train.lengths[:, None] / spread)
-    return Baseline("length", LogisticRegression(length).fit(_LENGTH_PENALTY) / spread)
 
 
 def fit_linear(
@@ -106,7 +103,7 @@ def fit_linear(
     """Fit logistic or ridge regression at the penalty that predicts held-out votes best.
 
     Args:
-        name: Which of the two.
+        name: Kind of regression.
         train: The pairs to learn from.
         folds: Number of folds of groups.
         seed: Seed of the folds.

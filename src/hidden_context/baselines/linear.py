@@ -26,10 +26,10 @@ def distinct_rows(features: NDArray[np.floating]) -> tuple[Codes, Codes]:
     """Find the distinct rows of a matrix.
 
     Args:
-        features: Of shape ``(R, D)``.
+        features: Matrix of shape ``(R, D)``.
 
     Returns:
-        The place of one of each among the R, of shape ``(U,)``; and which of the U each row is, of
+        The index of one row of each of U kinds, of shape ``(U,)``; and the kind of each row, of
         shape ``(R,)``.
     """
     # one number for each row tells rows apart, up to rounding; rows that it confuses are noticed

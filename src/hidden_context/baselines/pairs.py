@@ -27,7 +27,7 @@ class VotedPairs:
         second: Index of its second response, of shape ``(C,)``.
         share: Share of the votes for the first, in [0, 1], of shape ``(C,)``; "equal" is half a
             vote each way.
-        votes: How many votes a pair has, or how much it counts, positive, of shape ``(C,)``.
+        votes: Number of votes of each pair, or its weight, positive, of shape ``(C,)``.
         equal: Share of the votes that say "equal", of shape ``(C,)``; None where not known.
 
     Raises:

@@ -92,7 +92,7 @@ class Benchmark(abc.ABC):
             scores: A score for each answer, the right ones first; None where there is none.
 
         Returns:
-            What its metrics need of the row, as ``analysis.benchmark_files`` reads it.
+            The columns that its metrics need, as ``analysis.sections.read`` reads them.
         """
 
     def details(
@@ -146,9 +146,8 @@ class Benchmark(abc.ABC):
             problem = f"a list of texts is needed, not {describe(value)}"
             raise place.error(problem, field, self._remedy)
         if count is not None and len(value) != count:
-            raise place.error(
-                f"{count} responses are needed, not {len(value)}", field, self._remedy
-            )
+            problem = f"{count} responses are needed, not {len(value)}"
+            raise place.error(problem, field, self._remedy)
         return tuple(self._checked(one, f"{field}[{n}]", place) for n, one in enumerate(value))
 
     def _checked(self, value: Any, field: str, place: Place) -> str:
@@ -179,25 +178,19 @@ class RewardBench2(Benchmark):
     def candidates(self, row: Mapping[str, Any], place: Place) -> Candidates:
         """Read a row and check its counts of answers against its lists (see the base class)."""
         chosen, rejected = (self.texts(row, side, place) for side in ("chosen", "rejected"))
-        total = len(chosen) + len(rejected)
-        counts = {
-            "num_correct": len(chosen),
-            "num_incorrect": len(rejected),
-            "total_completions": total,
-        }
+        right, wrong = len(chosen), len(rejected)
+        counts = {"num_correct": right, "num_incorrect": wrong, "total_completions": right + wrong}
         for field, count in counts.items():
             said = row.get(field)
             if said is not None and said != count:
                 problem = f"it says {said!r}, but the lists hold {count}"
                 raise place.error(problem, field, self._remedy)
         if str(row.get("subset")).lower() == "ties":
-            self._check_id(self.text(row, "id", place), place)
+            name = self.text(row, "id", place)
+            kind, _, number = name.partition(":")
+            if kind not in ("ref", "tied") or not number.isdecimal():
+                raise place.error(f"ref:7 or tied:7 is needed, not {name!r}", "id", self._remedy)
         return Candidates(self.text(row, "prompt", place), chosen, rejected)
-
-    def _check_id(self, name: str, place: Place) -> None:
-        kind, _, number = name.partition(":")
-        if kind not in ("ref", "tied") or not number.isdecimal():
-            raise place.error(f"ref:7 or tied:7 is needed, not {name!r}", "id", self._remedy)
 
     def with_scores(self, row: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
         """Write all ``scores`` in one list, and how many are of right answers."""

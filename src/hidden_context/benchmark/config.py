@@ -18,12 +18,12 @@ class BenchmarkConfig(StreamOptions):
     benchmark: str = option("", "reward_bench_2, rm_bench or judge_bench", positional=True)
     input: str = option(
         "",
-        "file of rows as they are published: JSON Lines, a JSON array or parquet",
+        "file with the published rows: JSON Lines, a JSON array or parquet",
         positional=True,
     )
     output: str = option("", "JSON file to write; scores are kept beside it")
     models: list[str] = option([], "checkpoints, one or more")
-    names: list[str] = option([], "names of the checkpoints in the output; their folders' if unset")
+    names: list[str] = option([], "the checkpoints' names in the output (default: their folders')")
     risk: list[str] = option(["mean"], "risk measures whose values are the scores, one or more")
     over_length: Literal["null", "truncate"] = option(
         "null",

@@ -30,7 +30,7 @@ class Unscored:
 
     Attributes:
         row: Its row in the file, from 1.
-        id: What the row calls itself, or None.
+        id: The row's id; None if it has none.
         response: Which of the answers, such as ``rejected[0]``.
         reason: Why it has none.
     """
@@ -50,8 +50,8 @@ class Spread:
         n: Rows.
         stddev: Mean over rows of the mean standard deviation of their answers, in reward units.
         preferred: Mean over rows of the mean of P(chosen ≻ rejected), over all such pairs.
-        right: Mean over rows of the share of these pairs in which that is above one half; exactly
-            one half counts half. Of a model that knows how sure it is, ``preferred`` is as high.
+        right: Mean over rows of the share of these pairs whose P is above one half; a P of exactly
+            one half counts half. For a calibrated model, ``preferred`` is as high.
     """
 
     part: str
@@ -68,7 +68,7 @@ class MeasureResult:
     Attributes:
         records: Accuracies: overall, then sections with their subsets.
         ties: Comparisons of a chosen with a rejected answer of the same score.
-        details: What else the benchmark states.
+        details: Other statistics of the benchmark.
     """
 
     records: list[SectionAccuracy]
@@ -87,7 +87,7 @@ class ModelResult:
         rows_left_out: Rows without a score for every answer, which count nowhere.
         unscored: The answers without a score.
         measures: Metrics by the name of the risk measure.
-        distribution: What the distributions say, of all rows and of each part.
+        distribution: Summaries of the reward distributions, of all rows and of each part.
     """
 
     name: str
@@ -124,9 +124,6 @@ class BenchmarkResult:
     def to_dict(self) -> dict[str, Any]:
         """Return what is written as JSON, in which dataclasses are objects."""
         return {"format": FORMAT, "version": FORMAT_VERSION, **vars(self)}
-
-
-_ALL: Final = "all"
 
 
 @dataclass(frozen=True)
@@ -239,11 +236,11 @@ def spreads(
     Returns:
         Of all rows, then of each part in the order they occur.
     """
-    by_part: dict[str, list[Floats]] = {_ALL: []}
+    by_part: dict[str, list[Floats]] = {"all": []}
     for row in rows:
         if row.is_complete:
             numbers = _numbers(row, likelihood)
-            by_part[_ALL].append(numbers)
+            by_part["all"].append(numbers)
             by_part.setdefault(benchmark.part_of(row.row), []).append(numbers)
     return [
         Spread(part, len(own), *np.mean(own, axis=0).tolist())

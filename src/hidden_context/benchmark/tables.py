@@ -26,17 +26,11 @@ def print_benchmark(result: BenchmarkResult) -> None:
     console = Console(width=_WIDE)
     console.print(_accuracy_table(result))
     columns = ["rows", "mean σ", "mean P(chosen ≻ rejected)", "pairs where that is above ½"]
-    rows = [
-        (
-            model.name,
-            str(spread.n),
-            number(spread.stddev),
-            percent(spread.preferred),
-            percent(spread.right),
-        )
-        for model in result.models
-        for spread in model.distribution[:1]
-    ]
+    rows = []
+    for model in result.models:
+        for spread in model.distribution[:1]:
+            shares = map(percent, (spread.preferred, spread.right))
+            rows.append((model.name, str(spread.n), number(spread.stddev), *shares))
     console.print(make_table("What the distributions say", ["model"], columns, rows))
     notes = dict.fromkeys(
         record.note

@@ -66,31 +66,16 @@ def run(config: BenchmarkConfig) -> BenchmarkResult:
     total = sum(1 for _ in rows())
     check_people(scoring, benchmark.kind, measures, None)
     models = dict(zip(scoring.model_names, config.models, strict=True))
+    runs = {
+        name: partial(run_here, partial(_load, checkpoint, config), checkpoint)
+        for name, checkpoint in models.items()
+    }
+    path, kept = config.scores_path, {"benchmark": benchmark.name}
     with exclusive(output):
-        counts = write_scores(
-            rows,
-            {
-                name: partial(run_here, partial(_load, checkpoint, config), checkpoint)
-                for name, checkpoint in models.items()
-            },
-            config.scores_path,
-            scoring,
-            {"benchmark": benchmark.name},
-            total=total,
-            measures=measures,
-        )
-        result = BenchmarkResult(
-            benchmark.name,
-            benchmark.title,
-            str(source),
-            total,
-            counts.truncated,
-            config.scores_path,
-            [
-                _model_result(benchmark, config, name, checkpoint)
-                for name, checkpoint in models.items()
-            ],
-        )
+        counts = write_scores(rows, runs, path, scoring, kept, total=total, measures=measures)
+        results = [_model_result(benchmark, config, *model) for model in models.items()]
+        facts = benchmark.name, benchmark.title, str(source), total, counts.truncated
+        result = BenchmarkResult(*facts, path, results)
         write_json(output, result.to_dict())
         write_yaml_config(output.with_name(output.name + ".config.yaml"), config)
     return result
@@ -135,15 +120,11 @@ def _model_result(
     rows = [*read_scored(path, benchmark, name, several_models=len(config.models) > 1)]
     likelihood = saved_likelihood(path, name)
     assert likelihood is not None  # scoring keeps it
-    return ModelResult(
-        name,
-        checkpoint,
-        likelihood.head.to_dict(),
-        sum(not row.is_complete for row in rows),
-        [text for row in rows for text in row.unscored],
-        {
-            str(measure): measure_result(benchmark, rows, str(measure), str(path), config.seed)
-            for measure in map(risk.parse, config.risk)
-        },
-        spreads(benchmark, rows, likelihood),
-    )
+    left_out = sum(not row.is_complete for row in rows)
+    unscored = [text for row in rows for text in row.unscored]
+    measures = {
+        str(measure): measure_result(benchmark, rows, str(measure), str(path), config.seed)
+        for measure in map(risk.parse, config.risk)
+    }
+    facts = name, checkpoint, likelihood.head.to_dict(), left_out, unscored
+    return ModelResult(*facts, measures, spreads(benchmark, rows, likelihood))

@@ -9,29 +9,22 @@ import numpy as np
 
 from hidden_context.check.findings import Advice, Choice, Explained, Predicted
 from hidden_context.check.items import FEWEST_FOR_SHARES, Items
-from hidden_context.check.numbers import counted, mean_interval, p_value, with_ends
-from hidden_context.check.results import (
-    FEWEST_PEOPLE,
-    Answer,
-    Kind,
-    Observed,
-    Person,
-    Test,
-    Verdict,
-)
+from hidden_context.check.numbers import counted, p_value, with_ends
+from hidden_context.check.results import Answer, Kind, Observed, Person, Test, Verdict
 from hidden_context.data.votes.observed import ObservedVotes, Observing, observe
 from hidden_context.data.votes.people import ObservedPeople
 from hidden_context.report.html.people import KINDS
 from hidden_context.statistics.checks import Floats
-from hidden_context.statistics.interval import Interval
+from hidden_context.statistics.interval import SHARE, Interval, Resampling
+from hidden_context.statistics.means import ratio_interval
 from hidden_context.statistics.significance.answers import AnnotatorTest
+from hidden_context.statistics.votes.table import CONTESTED_KINDS
 from hidden_context.terminal import percent
 
 MEASURES: Final = ("mean", "quantile:0.1", "cvar:0.1")
 MANY: Final = 1 / 3
 """Share of an item's votes from which on many are against a choice."""
 _NAMES: Final = {"mean": "mean", "quantile:0.1": "10 % quantile", "cvar:0.1": "10 % CVaR"}
-SPLIT_KINDS: Final = ("conflict", "mixed", "indifference")
 _RATED: Final = {
     "unanimous": "all on one half of the scale",
     "majority": "most on one half of the scale",
@@ -53,7 +46,7 @@ def answer_of(
         return Answer(
             "unknown",
             f"Nobody can say whether your people disagree: no {unit} has two votes.",
-            [f"There are {counted(observed.items, unit)} with one vote each."],
+            [f"The data hold {counted(observed.items, unit)} with one vote each."],
         )
     split = observed.split.estimate
     verdict: Verdict = "disagree" if split >= 0.2 else "partly" if split >= 0.05 else "agree"
@@ -153,7 +146,7 @@ def weigh_measures(items: Items, values: dict[str, Floats], seed: int = 0) -> Ad
     Args:
         items: The items, pairs.
         values: By measure the values of both responses, each of shape ``(I, 2)``, the mean's first.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         The advice; None without values, or without an item that two people judged.
@@ -165,14 +158,15 @@ def weigh_measures(items: Items, values: dict[str, Floats], seed: int = 0) -> Ad
     votes = counts.sum(1)
     picks = {name: each[judged, 0] >= each[judged, 1] for name, each in values.items()}
     against = {name: np.where(first, counts[:, 2], counts[:, 0]) for name, first in picks.items()}
-    mean, ones = against["mean"], np.ones(len(votes))
+    mean, ones, how = against["mean"], np.ones(len(votes)), vars(Resampling(seed=seed))
 
     def share(total: Floats, weight: Floats) -> Interval:
-        return mean_interval(total, weight, groups, seed=seed)
+        return ratio_interval(total, weight, groups, bounds=SHARE, **how)
 
-    choices = []
+    choices, gains = list[Choice](), {}
     for name, lost in against.items():
         apart = (picks[name] != picks["mean"]).astype(np.float64)
+        gains[name] = ratio_interval(lost - mean, votes, groups, **how)
         choices.append(
             Choice(
                 measure=name,
@@ -184,11 +178,6 @@ def weigh_measures(items: Items, values: dict[str, Floats], seed: int = 0) -> Ad
             )
         )
     least = float(np.minimum(counts[:, 0], counts[:, 2]).sum() / votes.sum())
-    gains = {
-        name: mean_interval(lost - mean, votes, groups, None, seed)
-        for name, lost in against.items()
-        if name != "mean"
-    }
     return Advice(choices, least, _advice_sentence(choices, gains, least))
 
 
@@ -221,7 +210,7 @@ def look(items: Items, seed: int = 0) -> tuple[Observed, list[str]]:
 
     Args:
         items: The items.
-        seed: Of resamples and permutations.
+        seed: Seed of resamples and permutations.
 
     Returns:
         The numbers, and what could not be said.
@@ -254,7 +243,7 @@ def _test(found: AnnotatorTest | None, sentence: Callable[[float], str]) -> Test
 
 
 def _kinds(seen: ObservedVotes, items: Items) -> list[Kind]:
-    split = (*SPLIT_KINDS, "majority") if items.has_few_votes else SPLIT_KINDS
+    split = (*CONTESTED_KINDS, "majority") if items.has_few_votes else CONTESTED_KINDS
     labels = KINDS if items.are_pairs else KINDS | _RATED
     return [
         Kind(name, labels[name], name in split, each.items, each.share.estimate)
@@ -264,10 +253,8 @@ def _kinds(seen: ObservedVotes, items: Items) -> list[Kind]:
 
 
 def _people(people: ObservedPeople | None) -> list[Person]:
-    if people is None or people.deviation is None or len(people.who) < FEWEST_PEOPLE:
-        return []
     return [
         Person(who.name, who.votes, who.deviation, float(np.round(1 - who.differs, 9)))
-        for who in people.who
+        for who in (people.who if people else ())
         if who.deviation is not None
     ]

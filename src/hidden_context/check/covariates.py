@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -12,9 +13,12 @@ from scipy.stats import rankdata
 
 from hidden_context.check.findings import Covariate, Level
 from hidden_context.check.items import NOBODY, Items
-from hidden_context.check.numbers import mean_interval, p_value
-from hidden_context.check.results import FEWEST_PEOPLE
+from hidden_context.check.numbers import p_value
+from hidden_context.data.votes.people import FEWEST_PEOPLE
 from hidden_context.statistics.checks import Codes, Floats
+from hidden_context.statistics.interval import Resampling
+from hidden_context.statistics.means import ratio_interval
+from hidden_context.statistics.votes.table import BETWEEN
 from hidden_context.terminal import percent
 
 RESAMPLES: Final = 999
@@ -63,8 +67,8 @@ def compare_covariates(
     Args:
         items: The items.
         known: What is known of people, by name.
-        seed: Of the permutations.
-        resamples: How many there are.
+        seed: Seed of the permutations.
+        resamples: Number of permutations.
 
     Returns:
         Covariates, smallest p first, adjusted by Holm's method; and what could not be tested.
@@ -72,7 +76,7 @@ def compare_covariates(
     names, missing = items.votes.names, []
     with_row = np.array([n for n, name in enumerate(names) if name in known], dtype=np.int64)
     if len(with_row) < FEWEST_PEOPLE:
-        return [], [f"Facts are known about {len(with_row)} annotators only; five are needed."]
+        return [], [f"The table must describe five annotators or more, not {len(with_row)}."]
     deviations = _deviations(items, with_row)
     found: list[Covariate] = []
     for field in dict.fromkeys(key for name in names for key in known.get(name, {})):
@@ -83,9 +87,7 @@ def compare_covariates(
             continue
         found.append(_test(field, coded, deviations, items, seed, resamples))
     adjusted = holm([each.p_value for each in found])
-    found = [
-        _with_sentence(replace(each, p_adjusted=p)) for each, p in zip(found, adjusted, strict=True)
-    ]
+    found = [_adjusted(each, p) for each, p in zip(found, adjusted, strict=True)]
     return sorted(found, key=lambda each: (each.p_value, each.name)), missing
 
 
@@ -120,7 +122,6 @@ def _deviations(items: Items, people: Codes) -> _Deviations:
         own = values[rows]
         return np.asarray(own - (total - own) / (count[item] - 1))
 
-    shape = (len(people), len(items))
     votes = np.bincount(person, minlength=len(people)).astype(np.float64)
     longer = np.ones(len(items))
     if items.are_pairs:
@@ -128,27 +129,25 @@ def _deviations(items: Items, people: Codes) -> _Deviations:
     lean = away(items.value)
     leaning = np.bincount(person, lean * longer[item], len(people))
     beyond = lean - (leaning / np.maximum(votes, 1))[person] * longer[item]
-    matrix = csr_matrix((beyond, (person, item)), shape)
-    answers = [
-        csr_matrix((np.ones(mask.sum()), (person[mask], item[mask])), shape)
-        for mask in (table.answer[rows] == answer for answer in (0, 1, 2))
-    ]
-    whole = sum(answers[1:], answers[0])
+    answer = table.answer[rows]
+    whole, shape = (answer != BETWEEN).astype(np.float64), (len(people), 3 * len(items))
     equal = away((table.share == 0.5).astype(np.float64))
     return _Deviations(
-        kernel=_of_others(matrix @ matrix.T),
-        alike=_of_others(sum((each @ each.T for each in answers[1:]), answers[0] @ answers[0].T)),
-        both=_of_others(whole @ whole.T),
+        kernel=_products(beyond, person, item, shape),
+        alike=_products(whole, person, 3 * item + np.maximum(answer, 0), shape),
+        both=_products(whole, person, item, shape),
         leaning=np.asarray(leaning, dtype=np.float64),
         equal=np.asarray(np.bincount(person, equal, len(people)), dtype=np.float64),
         votes=votes,
     )
 
 
-def _of_others(products: Any) -> Floats:
-    dense = np.asarray(products.todense(), dtype=np.float64)
-    np.fill_diagonal(dense, 0.0)
-    return dense
+def _products(values: Floats, person: Codes, column: Codes, shape: tuple[int, int]) -> Floats:
+    """Products of two people's values, summed over columns; 0 on the diagonal, ``(A, A)``."""
+    matrix = csr_matrix((values, (person, column)), shape)
+    found = np.asarray((matrix @ matrix.T).toarray())
+    np.fill_diagonal(found, 0.0)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,19 +176,16 @@ def _code(values: list[str | float | None]) -> _Coded | str:
     there = [n for n, value in enumerate(values) if value is not None]
     if all(isinstance(values[n], float) for n in there):
         return _code_number(np.array(there), np.array([values[n] for n in there], np.float64))
-    levels = sorted({str(values[n]) for n in there})
-    if len(levels) > 30:
-        return f"{len(levels)} different values are too many to compare people by."
-    size = {level: sum(str(values[n]) == level for n in there) for level in levels}
-    large = [level for level in levels if size[level] >= FEWEST_PEOPLE]
+    size = Counter(str(values[n]) for n in there)
+    if len(size) > 30:
+        return f"{len(size)} different values are too many to compare people by."
+    large = sorted(level for level, count in size.items() if count >= FEWEST_PEOPLE)
     if len(large) < 2:
         return "there are no two groups of five people to compare."
     people = np.array([n for n in there if str(values[n]) in large])
     level = np.array([large.index(str(values[n])) for n in people.tolist()])
     columns = np.eye(len(large))[level]
-    return _Coded(
-        "group", people, columns - columns.mean(0), level, large, len(levels) - len(large)
-    )
+    return _Coded("group", people, columns - columns.mean(0), level, large, len(size) - len(large))
 
 
 def _code_number(people: Codes, values: Floats) -> _Coded | str:
@@ -251,18 +247,18 @@ def _share(part: Floats, whole: Floats) -> float:
 def _level(name: str, people: Codes, deviations: _Deviations, seed: int) -> Level:
     votes, place = deviations.votes[people], np.arange(len(people))
     leaning, equal = (
-        mean_interval(sums[people], votes, place, None, seed)
+        ratio_interval(sums[people], votes, place, **vars(Resampling(seed=seed)))
         for sums in (deviations.leaning, deviations.equal)
     )
     return Level(name, len(people), leaning, equal)
 
 
-def _with_sentence(found: Covariate) -> Covariate:
-    same, different = ("group", "groups") if found.kind == "group" else ("range", "ranges")
-    goes = "goes" if found.p_adjusted < 0.05 else "does not clearly go"
+def _adjusted(found: Covariate, p: float) -> Covariate:
+    unit = "group" if found.kind == "group" else "range"
+    goes = "goes" if p < 0.05 else "does not clearly go"
     sentence = (
-        f"{found.name} {goes} with how people vote: two people of one {same} answer alike in "
-        f"{percent(found.alike)} of the cases, of different {different} in "
-        f"{percent(found.unlike)} ({p_value(found.p_adjusted)} by Holm's method)."
+        f"{found.name} {goes} with how people vote: two people of one {unit} answer alike in "
+        f"{percent(found.alike)} of the cases, of different {unit}s in {percent(found.unlike)} "
+        f"({p_value(p)} by Holm's method)."
     )
-    return replace(found, sentence=sentence)
+    return replace(found, p_adjusted=p, sentence=sentence)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -28,7 +27,7 @@ def features_of(
         items: The items.
         embed: Embedding model, a hub id or folder; None for words.
         max_length: Longest text of the embedding model, in tokens.
-        seed: Of the reduction.
+        seed: Seed of the reduction.
 
     Returns:
         A function that learns and computes the features.
@@ -52,38 +51,37 @@ def word_features(items: Items, seed: int = 0) -> Features:
 
     Args:
         items: The items.
-        seed: Of the reduction.
+        seed: Seed of the reduction.
 
     Returns:
         A function that learns and computes the features.
     """
     words = [clean(response.words) for response in items.responses]
-    return partial(_words, words, seed)
 
+    def features(learn: Codes) -> Floats:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
 
-def _words(words: Sequence[str], seed: int, learn: Codes) -> Floats:
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
+        vectorizer = TfidfVectorizer(
+            ngram_range=(1, 2),
+            sublinear_tf=True,
+            max_features=20_000,
+            min_df=2,
+            token_pattern=r"(?u)\b\w+\b",
+        )
+        try:
+            matrix: Any = vectorizer.fit_transform([words[number] for number in learn.tolist()])
+        except ValueError:  # no word stands in two texts
+            return np.zeros((len(words), 0))
+        every = vectorizer.transform(words)
+        dimensions = min(100, *(side - 1 for side in matrix.shape))
+        if dimensions < 1:
+            return np.asarray(every.toarray(), dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # where all texts are alike
+            reduction = TruncatedSVD(dimensions, random_state=seed).fit(matrix)
+        return np.asarray(reduction.transform(every), dtype=np.float64)
 
-    known = [words[number] for number in learn.tolist()]
-    vectorizer = TfidfVectorizer(
-        ngram_range=(1, 2),
-        sublinear_tf=True,
-        max_features=20_000,
-        min_df=2,
-        token_pattern=r"(?u)\b\w+\b",
-    )
-    try:
-        matrix: Any = vectorizer.fit_transform(known)
-    except ValueError:  # no word stands in two texts
-        return np.zeros((len(words), 0))
-    every = vectorizer.transform(words)
-    dimensions = min(100, *(side - 1 for side in matrix.shape))
-    if dimensions < 1:
-        return np.asarray(every.toarray(), dtype=np.float64)
-    with np.errstate(invalid="ignore"):  # where all texts are alike
-        reduction = TruncatedSVD(dimensions, random_state=seed).fit(matrix)
-    return np.asarray(reduction.transform(every), dtype=np.float64)
+    return features
 
 
 def embedding_features(vectors: Floats, seed: int = 0) -> Features:
@@ -91,7 +89,7 @@ def embedding_features(vectors: Floats, seed: int = 0) -> Features:
 
     Args:
         vectors: Embeddings of all responses, of shape ``(R, D)``.
-        seed: Of the reduction.
+        seed: Seed of the reduction.
 
     Returns:
         A function that learns and computes the features.
@@ -150,7 +148,8 @@ def fit_share(features: Floats, votes: Floats, group: Codes, *, intercept: bool)
             if votes[learn].sum(0).min() == 0:
                 continue
             _fit(model, own[learn], votes[learn], candidate)
-            loss += _loss(model, own[held_out], votes[held_out])
+            chance = np.clip(model.predict_proba(own[held_out]), _ROUNDING, 1 - _ROUNDING)
+            loss -= float((votes[held_out] * np.log(chance[:, ::-1])).sum())
         if loss >= best:
             break
         best, penalty = loss, candidate
@@ -173,8 +172,3 @@ def _fit(model: Any, features: Floats, votes: Floats, penalty: float) -> None:
     answer = np.repeat([1, 0], [len(rows[0]), len(rows[1])])
     model.C = 1 / (penalty * weight.sum())
     model.fit(features[np.concatenate(rows)], answer, sample_weight=weight)
-
-
-def _loss(model: Any, features: Floats, votes: Floats) -> float:
-    yes = np.clip(model.predict_proba(features)[:, 1], _ROUNDING, 1 - _ROUNDING)
-    return float(-(votes[:, 0] * np.log(yes) + votes[:, 1] * np.log(1 - yes)).sum())

@@ -69,7 +69,7 @@ class Score:
 
     Attributes:
         name: ``model``, ``linear``, ``length`` or ``constant``.
-        label: The same in words.
+        label: The model's name in words.
         nll: Three-way loss in nats per vote.
         auroc: Area under the curve for finding split items; NaN for a constant.
     """
@@ -88,7 +88,7 @@ class KnownVoters:
         people: People with ten votes or more to learn from, and votes on these items.
         votes: Their votes on these items.
         loss: Three-way loss of these votes in nats per vote, where the model knows who votes.
-        nameless_loss: The same of the best prediction without names.
+        nameless_loss: Loss of the best prediction without names.
         gain: The difference, in nats per vote, with an interval by person and ``interval_by``.
         by_habits: The gain from habits alone: how readily each says ``equal``; of ratings, how each
             uses the scale. None where there is no ``equal`` to say.
@@ -164,7 +164,7 @@ class Covariate:
         people: People for whom it is known.
         alike: Probability that two people of the same level vote alike on an item; for a number,
             two people of the same half.
-        unlike: The same for people of different levels.
+        unlike: Probability that two people of different levels vote alike.
         p_value: By permutation of people.
         p_adjusted: By Holm's method over all covariates.
         levels: Levels of five people or more, in the data's order.

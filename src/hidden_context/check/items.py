@@ -173,7 +173,9 @@ def _with_texts(found: ItemVotes, examples: Sequence[Example], ratings_left_out:
             key = canonical_prompt(example.text(place))
             sides[number, side] = known.setdefault(key, len(responses))
             if len(known) > len(responses):
-                responses.append(_response(example, place))
+                shown = to_text(example.responses[place])
+                words = to_text(example.text(place)) if len(example.responses) == 1 else shown
+                responses.append(Response(example.inputs[place], words, shown))
         text = to_text(example.prompt)
         text = text if text.strip() else to_text(example.responses[places[0]])
         prompt[number] = prompts.setdefault(text, len(prompts))
@@ -187,9 +189,3 @@ def _with_texts(found: ItemVotes, examples: Sequence[Example], ratings_left_out:
         places=[f"line {row.source_lines[0]}" if row.source_lines else "" for row in rows],
         ratings_left_out=ratings_left_out,
     )
-
-
-def _response(example: Example, place: int) -> Response:
-    shown = to_text(example.responses[place])
-    words = to_text(example.text(place)) if len(example.responses) == 1 else shown
-    return Response(example.inputs[place], words, shown)

@@ -55,7 +55,7 @@ def compare_judges(
         examples: The examples.
         options: What a group is.
         source: Where the examples came from, for errors.
-        seed: Of the intervals.
+        seed: Seed of the intervals.
 
     Returns:
         The examples with people's judgements alone, or as they are where nobody else judged

@@ -12,7 +12,7 @@ from hidden_context.check.features import Features
 from hidden_context.check.findings import KnownVoters
 from hidden_context.check.items import Items
 from hidden_context.check.predict import FOLDS, SCALED_FROM, design_of, labels_of, turned
-from hidden_context.check.results import FEWEST_PEOPLE
+from hidden_context.data.votes.people import FEWEST_PEOPLE
 from hidden_context.statistics.checks import Booleans, Codes, Floats
 from hidden_context.statistics.interval import FEWEST, Interval
 from hidden_context.statistics.means import two_way_interval
@@ -34,7 +34,7 @@ _ITEMS_PER_COLUMN: Final = 20
 
 def know_voters(
     items: Items, features: Features, answers: Mapping[str, Floats], seed: int = 0
-) -> KnownVoters | str:
+) -> KnownVoters | None:
     r"""Measure how much knowing who votes lowers the loss, on the first fold.
 
     A linear model learns rewards together with what each person cares for (two factors) and habits:
@@ -50,17 +50,17 @@ def know_voters(
         items: The items.
         features: Learns and computes the features of responses.
         answers: Predicted answers without names, by the same folds and seed, each ``(I, 3)``.
-        seed: Of folds and models.
+        seed: Seed of folds and models.
 
     Returns:
-        What was found; a sentence where too few people are known.
+        What was found; None where too few people are known.
     """
     folds = list(group_folds(np.stack([items.group, items.group], axis=1), FOLDS, seed))
     model = _Model(items, *folds[0], seed)
     who, item = items.votes.table.annotator[model.new], items.votes.table.item[model.new]
     cluster, by = _clusters(items, item)
     if len(np.unique(who)) < FEWEST_PEOPLE or len(np.unique(cluster)) < FEWEST:
-        return TOO_FEW
+        return None
     model.read(features)
     fits = [model.losses(has_tastes=True)]
     if model.habits:
@@ -174,13 +174,8 @@ class _Model:
     def _labels(self, votes: Codes) -> Labels:
         table = self.items.votes.table
         first, second = self.sides[table.item[votes]].T
-        return labels_of(
-            first,
-            second,
-            table.share[votes],
-            len(self.features),
-            annotator=table.annotator[votes],
-        )
+        share, who = table.share[votes], table.annotator[votes]
+        return labels_of(first, second, share, len(self.features), annotator=who)
 
 
 def _clusters(items: Items, item: Codes) -> tuple[Codes, Literal["group", "prompt", "item"]]:

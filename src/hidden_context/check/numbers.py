@@ -1,24 +1,11 @@
-"""Numbers in words, and means over items."""
+"""Numbers in words."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from hidden_context.statistics.checks import Codes, Floats
 from hidden_context.statistics.interval import Interval
-from hidden_context.statistics.means import ratio_interval
 from hidden_context.terminal import percent
-
-
-def mean_interval(
-    total: Floats,
-    weight: Floats,
-    cluster: Codes,
-    bounds: tuple[float, float] | None = (0.0, 1.0),
-    seed: int = 0,
-) -> Interval:
-    """Estimate Σ total / Σ weight over items by cluster; see ``ratio_interval``."""
-    return ratio_interval(total, weight, cluster, bounds=bounds, resamples=999, seed=seed)
 
 
 def with_ends(interval: Interval) -> str:

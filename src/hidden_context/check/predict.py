@@ -54,7 +54,7 @@ def forecast(
         items: The items.
         features: Learns and computes the features of responses.
         measures: Risk measures by which pairs are to be compared.
-        seed: Of folds and models.
+        seed: Seed of folds and models.
 
     Returns:
         The forecast; None for fewer than 20 items, or where no item has a vote to learn from.
@@ -91,7 +91,7 @@ def predict_fold(
         features: Learns and computes the features of responses.
         learn: Items to learn from, indices.
         measures: Risk measures by which pairs are to be compared.
-        seed: Of the models.
+        seed: Seed of the models.
 
     Returns:
         The forecast of all items; it is of use for items that were not learned from.
@@ -172,7 +172,7 @@ def _fit_probe(
             one half each way, of shape ``(S, 2)``.
         learn: Indices of the items to learn from, of shape ``(S,)``.
         measures: Names of risk measures.
-        seed: Of the probe.
+        seed: Seed of the probe.
 
     Returns:
         For all items, the probability that the first side is better, of shape ``(I,)``; and by risk

@@ -11,8 +11,6 @@ from hidden_context.data.storage.files import to_plain
 from hidden_context.statistics.interval import Interval
 
 VERSION: Final = 1
-FEWEST_PEOPLE: Final = 5
-"""No group of fewer people is shown."""
 
 SPLIT_BY_SHARES: Final = "Split: each side has 35 to 65 % of the votes, “equal” counting half."
 """What makes an item split, where items have votes enough for shares."""
@@ -49,7 +47,7 @@ class Settings:
         sides: What the three answers mean: names of ``first``, ``equal`` and ``second``.
         middle: Ratings above it are read as high, below it as low; None without ratings.
         anonymised: Whether annotators' names were replaced.
-        seed: Of everything drawn at random.
+        seed: Random seed.
         split_means: What makes an item split, a sentence.
     """
 

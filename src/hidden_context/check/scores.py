@@ -10,12 +10,12 @@ from hidden_context.baselines.pairs import group_folds
 from hidden_context.check.features import fit_share
 from hidden_context.check.findings import Item, Score
 from hidden_context.check.items import NOBODY, Items
-from hidden_context.check.numbers import mean_interval
 from hidden_context.check.predict import FOLDS, Forecast
 from hidden_context.check.topics import Topics
 from hidden_context.contexts.text import shortened
-from hidden_context.statistics.checks import Booleans, Floats, places
-from hidden_context.statistics.interval import Interval
+from hidden_context.statistics.checks import Floats, places
+from hidden_context.statistics.interval import Interval, Resampling
+from hidden_context.statistics.means import ratio_interval
 from hidden_context.statistics.votes.contested import compare_measures, contested_probability
 from hidden_context.statistics.votes.losses import entropy_floor
 from hidden_context.statistics.votes.posterior import log_chance
@@ -36,21 +36,15 @@ def score_models(items: Items, found: Forecast, seed: int = 0) -> list[Score]:
         for name, answers in found.answers.items()
         if name != "constant"
     }
-    areas = {
-        each.name: each.auroc
-        for each in compare_measures(
-            chances, items.split[judged], items.group[judged], resamples=499, seed=seed
-        )
-    }
-    return [
-        Score(
-            name,
-            LABELS[name],
-            mean_interval(loss_of(items, answers), items.counts.sum(1), items.group, None, seed),
-            areas.get(name, Interval.without_ends()),
-        )
+    split, group = items.split[judged], items.group[judged]
+    compared = compare_measures(chances, split, group, resamples=499, seed=seed)
+    areas = {each.name: each.auroc for each in compared}
+    votes, how, none = items.counts.sum(1), vars(Resampling(seed=seed)), Interval.without_ends()
+    losses = {
+        name: ratio_interval(loss_of(items, answers), votes, items.group, **how)
         for name, answers in found.answers.items()
-    ]
+    }
+    return [Score(name, LABELS[name], losses[name], areas.get(name, none)) for name in losses]
 
 
 def loss_of(items: Items, answers: Floats) -> Floats:
@@ -73,9 +67,8 @@ def judge_models(items: Items, found: Forecast, seed: int = 0) -> tuple[str, lis
     votes, own = items.counts.sum(1), loss_of(items, found.answers["model"])
     said, failed = [], []
     for name in ("length", "constant"):
-        gain = mean_interval(
-            own - loss_of(items, found.answers[name]), votes, items.group, None, seed
-        )
+        saved = own - loss_of(items, found.answers[name])
+        gain = ratio_interval(saved, votes, items.group, **vars(Resampling(seed=seed)))
         if gain.high < 0 or (not np.isfinite(gain.high) and gain.estimate < 0):
             sure = "" if np.isfinite(gain.high) else " (too few groups to be sure)"
             said.append(f"{-gain.estimate:.3f} nats per vote better than {LABELS[name]}{sure}")
@@ -100,7 +93,7 @@ def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Ite
 
     Args:
         items: The items.
-        topics: Their topics.
+        topics: Topics of the items.
         answers: Predicted answers, of shape ``(I, 3)``; None without a forecast.
 
     Returns:
@@ -113,7 +106,7 @@ def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Ite
         if items.are_pairs:  # which side is first means nothing
             total = (total + total[::-1]) / 2
         prior = np.tile(total / total.sum(), (len(items), 1))
-    opposite = opposite_sides(prior, counts, items.votes.table.counts.judged)
+    opposite = opposite_sides(prior, counts)
     split = items.split & (counts[:, 0] > 0) & (counts[:, 2] > 0)
     order = np.argsort(-opposite, kind="stable")
     order = order[split[order]]
@@ -122,38 +115,38 @@ def most_split(items: Items, topics: Topics, answers: Floats | None) -> list[Ite
     return [_item(items, topics, answers, n, float(opposite[n])) for n in shown.tolist()]
 
 
-def opposite_sides(prior: Floats, counts: Floats, judged: Booleans) -> Floats:
+def opposite_sides(prior: Floats, counts: Floats) -> Floats:
     r"""Probability that two people take opposite sides on an item, by votes and forecast together.
 
     The shares of an item have a Dirichlet prior with the forecast as its mean. It weighs as many
-    votes m as makes the votes of the judged items most likely. With a = m p + n,
+    votes m as makes all votes most likely. With a = m p + n,
 
     .. math:: 2\, a_1 a_3 / (A (A + 1)), \qquad A = \sum_k a_k
 
     Args:
         prior: Predicted probabilities of first, equal and second, of shape ``(I, 3)``.
         counts: Votes, of shape ``(I, 3)``.
-        judged: Which items have two votes or more, of shape ``(I,)``.
 
     Returns:
         Probabilities of shape ``(I,)``.
 
     Source: Mosimann (1962) for the Dirichlet-multinomial distribution.
     """
-    after = prior_votes(prior, counts, judged) * prior + counts
+    after = prior_votes(prior, counts) * prior + counts
     total = after.sum(1)
     return np.asarray(2 * after[:, 0] * after[:, 2] / (total * (total + 1)))
 
 
-def prior_votes(prior: Floats, counts: Floats, judged: Booleans) -> float:
+def prior_votes(prior: Floats, counts: Floats) -> float:
     """How many votes a forecast is worth: the m that makes the votes most likely, ½ to 128.
+
+    An item with a single vote has no part in it: the vote is as likely with every m.
 
     Args:
         prior: Predicted probabilities of first, equal and second, of shape ``(I, 3)``.
         counts: Votes, of shape ``(I, 3)``.
-        judged: Which items have two votes or more, of shape ``(I,)``.
     """
-    fits = [log_chance(each * prior[judged], counts[judged]).sum() for each in _STRENGTHS]
+    fits = [log_chance(each * prior, counts).sum() for each in _STRENGTHS]
     return float(_STRENGTHS[int(np.argmax(fits))])
 
 
@@ -182,9 +175,9 @@ def chance_of_split(prior: Floats, items: Items, seed: int = 0) -> Floats:
     Args:
         prior: Predicted probabilities of first, equal and second, of shape ``(I, 3)``.
         items: The items.
-        seed: Of the draws.
+        seed: Seed of the draws.
     """
-    strength = prior_votes(prior, items.counts, items.votes.table.counts.judged)
+    strength = prior_votes(prior, items.counts)
     generator = np.random.default_rng(seed)
     total = np.zeros(len(prior))
     for _ in range(_DRAWS):
@@ -201,7 +194,7 @@ def calibrated(chance: Floats, items: Items, seed: int = 0) -> Floats:
     Args:
         chance: Probabilities of shape ``(I,)``.
         items: The items.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Returns:
         Probabilities of shape ``(I,)``; as they were where all items are of one group.

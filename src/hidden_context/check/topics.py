@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from hidden_context.check.findings import Context, Topic
 from hidden_context.check.items import Items
-from hidden_context.check.numbers import mean_interval
-from hidden_context.check.results import FEWEST_PEOPLE
 from hidden_context.contexts.text import shortened
+from hidden_context.data.votes.people import FEWEST_PEOPLE
 from hidden_context.statistics.checks import Codes, Floats, places
-from hidden_context.statistics.interval import FEWEST, Interval
+from hidden_context.statistics.interval import FEWEST, Interval, Resampling
+from hidden_context.statistics.votes.table import BETWEEN
 
 MOST_VALUES: Final = 40
 """A column of more values is no list of topics."""
@@ -26,8 +26,8 @@ class Topics:
     """Topics of I items.
 
     Attributes:
-        by: What they are; see ``Predicted.topics_by``.
-        names: Their names.
+        by: What the topics are; see ``Predicted.topics_by``.
+        names: Names of the topics.
         topic: Each item's topic, of shape ``(I,)``; −1 for none.
         contexts: Contexts found in the prompts, the most split first.
         contexts_by: How contexts were found; see ``Explained.contexts_by``.
@@ -50,7 +50,7 @@ def find_topics(items: Items, seed: int = 0) -> Topics:
 
     Args:
         items: The items.
-        seed: Of the clusters.
+        seed: Seed of the clusters.
 
     Returns:
         The topics.
@@ -60,9 +60,8 @@ def find_topics(items: Items, seed: int = 0) -> Topics:
     if 2 <= len(groups) <= MOST_VALUES and len(items) >= _FEWEST_ITEMS * len(groups):
         names = _unique([shortened(str(name), 80) for name in groups])
         return Topics("column", names, items.group, contexts, by)
-    if len(contexts) < 2:
-        return Topics("none", [], np.full(len(items), -1), contexts, by)
-    return Topics("context", _unique([c.name for c in contexts]), cluster, contexts, by)
+    names = _unique([context.name for context in contexts])
+    return Topics("context" if names else "none", names, cluster, contexts, by)
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -81,13 +80,8 @@ def _contexts(
     judged = np.flatnonzero(np.isfinite(counts.differ))
     if len(judged) < _FEWEST_ITEMS or len(items.prompts) < _FEWEST_ITEMS:
         return [], "none", np.full(len(items), -1)
-    found = find_contexts(
-        items.prompts,
-        items.prompt[judged],
-        counts.differ[judged],
-        max_clusters=12,
-        seed=seed,
-    )
+    prompt, differ = items.prompt[judged], counts.differ[judged]
+    found = find_contexts(items.prompts, prompt, differ, max_clusters=12, seed=seed)
     if len(found.clusters) < 2:
         return [], "none", np.full(len(items), -1)
     label = found.assignment[items.prompt]
@@ -113,38 +107,24 @@ def rank_topics(
         items: The items.
         topics: The topics.
         chance: Predicted probability of being split, of shape ``(I,)``; None without a forecast.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         The topics, most split first, and how many were left out because fewer than five people
         judged them. Intervals are by prompt, or by item in a topic of fewer than five prompts.
     """
     found, hidden = [], 0
-    counts = items.votes.table.counts
-    for number, name in enumerate(topics.names):
-        own = np.flatnonzero((topics.topic == number) & counts.judged)
-        if not len(own):
-            continue
-        if _people(items, own) < FEWEST_PEOPLE:
-            hidden += 1
-            continue
-        found.append(_topic(items, name, own, chance, seed))
-    return sorted(found, key=lambda topic: -topic.observed.estimate), hidden
-
-
-def _people(items: Items, own: Codes) -> int:
-    """Count the people who judged some items, as far as is known.
-
-    People who are not named are as many as the most votes of one item at least; a share of several
-    people is taken for enough.
-    """
     table = items.votes.table
-    rows = np.isin(table.item, own)
-    named = len(np.unique(table.annotator[rows & table.named]))
-    unnamed = np.bincount(table.item[rows & ~table.named]).max(initial=0)
-    if table.counts.shared[own].sum() > 0 or unnamed:
-        return max(named, int(unnamed), FEWEST_PEOPLE)
-    return named
+    for number, name in enumerate(topics.names):
+        own = np.flatnonzero((topics.topic == number) & table.counts.judged)
+        votes = table.select(np.isin(table.item, own))
+        # how many people stand behind a share, or behind votes without a name, is not known
+        counted = votes.named.all() and (votes.answer != BETWEEN).all()
+        if counted and 0 < len(np.unique(votes.annotator)) < FEWEST_PEOPLE:
+            hidden += 1
+        elif len(own):
+            found.append(_topic(items, name, own, chance, seed))
+    return sorted(found, key=lambda topic: -topic.observed.estimate), hidden
 
 
 def _topic(items: Items, name: str, own: Codes, chance: Floats | None, seed: int) -> Topic:
@@ -152,18 +132,14 @@ def _topic(items: Items, name: str, own: Codes, chance: Floats | None, seed: int
     cluster = np.unique(items.prompt[own], return_inverse=True)[1]
     if cluster.max() + 1 < FEWEST:
         cluster = np.arange(len(own))
-    ones = np.ones(len(own))
-
-    def share(values: Any) -> Interval:
-        return mean_interval(np.asarray(values, np.float64)[own], ones, cluster, seed=seed)
-
+    share = Resampling(seed=seed).share
     prompt = items.prompts[int(items.prompt[own[0]])]
     return Topic(
         name=name,
         items=len(own),
         votes=int(items.counts[own].sum()),
-        observed=share(items.split),
-        predicted=Interval.without_ends() if chance is None else share(chance),
+        observed=share(items.split[own], cluster),
+        predicted=Interval.without_ends() if chance is None else share(chance[own], cluster),
         conflict=float(counts.conflict[own].mean()),
         indifference=float(counts.indifference[own].mean()),
         example=shortened(prompt, _EXAMPLE),

@@ -13,10 +13,11 @@ from hidden_context.check import answer, scores
 from hidden_context.check.config import CheckConfig
 from hidden_context.check.covariates import Known, compare_covariates
 from hidden_context.check.features import WORDS, features_of
-from hidden_context.check.findings import Explained, Predicted
+from hidden_context.check.findings import Explained, KnownVoters, Predicted
 from hidden_context.check.items import Items, read_items
 from hidden_context.check.judges import compare_judges
-from hidden_context.check.known import know_voters
+from hidden_context.check.known import TOO_FEW, know_voters
+from hidden_context.check.numbers import counted
 from hidden_context.check.predict import Forecast, forecast
 from hidden_context.check.results import SPLIT_BY_SHARES, VERSION, Found, Observed, Settings
 from hidden_context.check.topics import Topics, find_topics, rank_topics
@@ -39,7 +40,7 @@ def run(config: CheckConfig, say: Say | None = None) -> Found:
 
     Args:
         config: The options.
-        say: Told what is being done, a few words each time; None for silence.
+        say: Called with a few words at each step; None for silence.
 
     Returns:
         What was found.
@@ -92,22 +93,13 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
         if answers is not None:
             advice = answer.weigh_measures(items, answers.values, config.seed)
             voters = know_voters(items, features, answers.answers, config.seed)
-    predicted, lines = _predicted(items, topics, answers, config)
-    if isinstance(voters, str):
-        lines.append(voters)
-    elif voters is not None and predicted is not None:
-        predicted = dataclasses.replace(predicted, voters=voters)
+    predicted, lines = _predicted(items, topics, answers, voters, config)
     tell("comparing people")
     covariates, more = compare_covariates(items, known, config.seed) if known else ([], [])
     explained = Explained(
         *answer.kind_sentence(items), covariates, topics.contexts, topics.contexts_by
     )
-    missing += [
-        *lines,
-        *more,
-        *lines_of_judges,
-        *_not_found(items, observed, known, answers, config),
-    ]
+    missing += lines + more + lines_of_judges + _not_found(items, observed, known, answers, config)
     return Found(
         version=VERSION,
         source=data.report.source,
@@ -155,14 +147,16 @@ def anonymised(items: Items, known: Known, seed: int) -> tuple[Items, Known]:
     new = [f"a{number + 1:0{width}d}" for number in order.tolist()]
     called = dict(zip(names, new, strict=True))
     votes = dataclasses.replace(items.votes, names=tuple(new))
-    return (
-        dataclasses.replace(items, votes=votes),
-        {called[name]: row for name, row in known.items() if name in called},
-    )
+    known = {called[name]: row for name, row in known.items() if name in called}
+    return dataclasses.replace(items, votes=votes), known
 
 
 def _predicted(
-    items: Items, topics: Topics, found: Forecast | None, config: CheckConfig
+    items: Items,
+    topics: Topics,
+    found: Forecast | None,
+    voters: KnownVoters | None,
+    config: CheckConfig,
 ) -> tuple[Predicted | None, list[str]]:
     """Rank topics and items; without a forecast by the votes alone."""
     counts = items.votes.table.counts
@@ -178,6 +172,7 @@ def _predicted(
     verdict, lines = "", list[str]()
     if found is not None:
         verdict, lines = scores.judge_models(items, found, config.seed)
+        lines += [] if voters else [TOO_FEW]
     return Predicted(
         topics_by=topics.by,
         topics=ranked,
@@ -186,6 +181,7 @@ def _predicted(
         scores=[] if found is None else scores.score_models(items, found, config.seed),
         floor=scores.floor_of(items),
         verdict=verdict,
+        voters=voters,
     ), lines
 
 
@@ -207,7 +203,6 @@ def _not_found(
     if not items.are_pairs:
         lines.append("Ratings are no choices between responses: risk measures were not compared.")
     if items.ratings_left_out:
-        lines.append(
-            f"{items.ratings_left_out} ratings were left out: the data hold comparisons as well."
-        )
+        ratings = counted(items.ratings_left_out, "rating")
+        lines.append(f"Left out: {ratings}, because the data hold comparisons as well.")
     return lines

@@ -11,6 +11,7 @@ from hidden_context.cli.arguments import command
     "hidden-context analyze",
     "Loss, accuracy, rewards and r² of score files; without any file the paper's "
     "tables (jailbreak rate, helpfulness accuracy, r²) from the evaluations in --data_dir.",
+    uses_hub=False,
 )
 def main(config: AnalyzeConfig) -> None:
     """Analyse score files; without any, summarise a data folder into the paper's tables."""

@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hidden_context.config import by_present_names, earlier_names, option_groups
+from hidden_context.cli.offline import use_cache_without_network
+from hidden_context.config import by_present_names, default_of, earlier_names, option_groups
 from hidden_context.errors import ConfigError, MissingFileError
 
 ConfigT = TypeVar("ConfigT")
 Main = Callable[[Sequence[str] | None], int]
 Group = argparse._ActionsContainer
 
-_TRUE = {"true", "t", "yes", "y", "1", "on"}
-_FALSE = {"false", "f", "no", "n", "0", "off"}
+_TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "on"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "off"), False),
+}
 
 
 def parse_bool(text: str | bool) -> bool:
@@ -32,13 +35,10 @@ def parse_bool(text: str | bool) -> bool:
     >>> parse_bool("no"), parse_bool("True")
     (False, True)
     """
-    if isinstance(text, bool):
-        return text
-    if text.lower() in _TRUE:
-        return True
-    if text.lower() in _FALSE:
-        return False
-    raise argparse.ArgumentTypeError(f"{text!r} is not a truth value; use true or false")
+    truth = _TRUTHS.get(str(text).lower())
+    if truth is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a truth value; use true or false")
+    return truth
 
 
 def _parse_dict(text: str) -> dict[str, Any]:
@@ -67,10 +67,6 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {similar[0]}?)" if similar else ""
 
 
-def _is_optional(annotation: Any) -> bool:
-    return type(None) in get_args(annotation)
-
-
 def _strip_optional(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [a for a in get_args(annotation) if a is not type(None)]
@@ -79,10 +75,7 @@ def _strip_optional(annotation: Any) -> Any:
 
 
 def _add_field(parser: Group, field: dataclasses.Field[Any], hint: Any) -> None:
-    kind, facts = _strip_optional(hint), field.metadata
-    default = field.default
-    if field.default_factory is not dataclasses.MISSING:
-        default = field.default_factory()
+    kind, facts, default = _strip_optional(hint), field.metadata, default_of(field)
     help_text = str(facts.get("help", ""))
     if default not in (None, "", [], {}, dataclasses.MISSING):
         turned_off = f"; --no_{field.name} for false" if default is True else ""
@@ -205,7 +198,7 @@ _KINDS = {
 def _check_type(name: str, value: Any, hint: Any, path: str) -> Any:
     """Convert a YAML value to its field's type, or name the type needed."""
     kind = _strip_optional(hint)
-    if value is None and _is_optional(hint):
+    if value is None and type(None) in get_args(hint):
         return None
     if get_origin(kind) is Literal:
         if value in get_args(kind):
@@ -266,11 +259,10 @@ def parse(
             ).items()
         }
         values = {**from_file, **values}
-    nothing = dataclasses.MISSING
     missing = [
-        field.name if field.metadata.get("positional") else f"--{field.name}"
-        for field in fields.values()
-        if field.name not in values and field.default is field.default_factory is nothing
+        name if field.metadata.get("positional") else f"--{name}"
+        for name, field in fields.items()
+        if name not in values and default_of(field) is dataclasses.MISSING
     ]
     if missing:
         parser.error("the following options are required: " + ", ".join(missing))
@@ -278,7 +270,7 @@ def parse(
 
 
 def command(
-    config_class: type[ConfigT], prog: str, description: str
+    config_class: type[ConfigT], prog: str, description: str, *, uses_hub: bool = True
 ) -> Callable[[Callable[[ConfigT], int | None]], Main]:
     """Make a command of a function that takes a configuration.
 
@@ -286,6 +278,7 @@ def command(
         config_class: A dataclass whose fields are the options.
         prog: The command's name in its help.
         description: One sentence for its help.
+        uses_hub: Whether it may ask the Hugging Face hub, so that a missing network is found first.
 
     Returns:
         A decorator. The command takes the arguments after its name, or None for ``sys.argv``, and
@@ -294,7 +287,10 @@ def command(
 
     def decorate(run: Callable[[ConfigT], int | None]) -> Main:
         def main(argv: Sequence[str] | None = None) -> int:
-            return run(parse(config_class, argv, prog=prog, description=description)) or 0
+            config = parse(config_class, argv, prog=prog, description=description)
+            if uses_hub:
+                use_cache_without_network()
+            return run(config) or 0
 
         main.__doc__ = run.__doc__
         return main

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hidden_context.benchmark.config import BenchmarkConfig
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 
 
 @command(
@@ -15,7 +14,6 @@ from hidden_context.cli.offline import use_cache_without_network
 )
 def main(config: BenchmarkConfig) -> None:
     """Parse, score a benchmark's rows, print its metrics."""
-    use_cache_without_network()
     from hidden_context.benchmark.tables import print_benchmark
     from hidden_context.benchmark.workflow import run
 

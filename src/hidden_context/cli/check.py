@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hidden_context.check.config import CheckConfig
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.progress import say
 
 
@@ -16,7 +15,6 @@ from hidden_context.progress import say
 )
 def main(config: CheckConfig) -> None:
     """Check a data set, print the answer, and write it as a page."""
-    use_cache_without_network()
     from hidden_context.check.tables import print_found
     from hidden_context.check.workflow import run
 

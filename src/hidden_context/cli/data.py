@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hidden_context.cli.arguments import Main, command
 from hidden_context.cli.main import code_without_verb, usage
-from hidden_context.cli.offline import use_cache_without_network
-from hidden_context.config import SPLIT_BALANCE_HELP, SPLIT_BY_HELP, option
+from hidden_context.config import SPLIT_BALANCE_HELP, ReadOptions, option
 
 if TYPE_CHECKING:
     from hidden_context.data.sources import ExampleData
@@ -40,16 +40,13 @@ class ImportConfig:
     list: bool = option(False, "list the public data sets that are read, with their terms")
 
 
-@dataclass(frozen=True)
-class InspectConfig:
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig(ReadOptions):
     """Options of ``hidden-context data inspect``."""
 
     data_path: str = option(dataclasses.MISSING, "local file or folder, or hub id", positional=True)
-    data_subset: str = option("both", "both, helpful, harmless or another subset")
     split: str | None = option(None, "which split; all that are there if not given")
-    split_by: str | None = option(None, SPLIT_BY_HELP)
     revision: str | None = option(None, "branch, tag or commit on the hub")
-    on_malformed: Literal["error", "skip"] = option("error", "what to do with a bad row")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +87,7 @@ def run_download(config: DownloadConfig) -> int:
 )
 def run_import(config: ImportConfig) -> None:
     """Write a public data set of human judgements as rows of judgements."""
-    from hidden_context.data.collections import NAMES, find_source
-    from hidden_context.data.collections.save import save_source
+    from hidden_context.data.collections import NAMES, find_source, save_source
     from hidden_context.errors import ConfigError
 
     if config.list:
@@ -193,12 +189,7 @@ def run_inspect(config: InspectConfig) -> None:
         _print_summary(_read(config, split), config.split_by)
 
 
-def _targets(config: SplitConfig, folder: Path) -> dict[str, Path]:
-    """Return the files that the two sides of a division are written to."""
-    return {name: folder / config.data_subset / f"{name}.jsonl.gz" for name in ("train", "test")}
-
-
-def _check_targets(config: SplitConfig, split: str, folders: Sequence[Path]) -> None:
+def _check_targets(config: SplitConfig, split: str, targets: Sequence[Path]) -> None:
     """Refuse to write over what is read.
 
     Raises:
@@ -213,13 +204,12 @@ def _check_targets(config: SplitConfig, split: str, folders: Sequence[Path]) -> 
         for name in {split, *there}
         for file in files_of_split(config.data_path, config.data_subset, name)
     }
-    for folder in folders:
-        for target in _targets(config, folder).values():
-            if target.resolve() in sources:
-                raise ConfigError(
-                    f"{target} is part of the data to divide and would be overwritten: name "
-                    "another folder with --output."
-                )
+    for target in targets:
+        if target.resolve() in sources:
+            raise ConfigError(
+                f"{target} is part of the data to divide and would be overwritten: name another "
+                "folder with --output."
+            )
 
 
 @command(
@@ -243,7 +233,12 @@ def run_split(config: SplitConfig) -> None:
         )
     root = Path(config.output)
     folders = [root / f"fold_{number}" for number in range(config.folds)] or [root]
-    _check_targets(config, splits[0], folders)
+    targets = [
+        folder / config.data_subset / f"{side}.jsonl.gz"
+        for folder in folders
+        for side in ("train", "test")
+    ]
+    _check_targets(config, splits[0], targets)
     data = _read(config, splits[0])
     print(data.report)
     options = SplitOptions.of(config.split_by, config.split_balance, config.data_path)
@@ -256,10 +251,9 @@ def run_split(config: SplitConfig) -> None:
     for rest, held_out in divisions:
         check_sides(data, rest, held_out, options)
     with exclusive(root / config.data_subset):
-        for folder, sides in zip(folders, divisions, strict=True):
-            for path, examples in zip(_targets(config, folder).values(), sides, strict=True):
-                count = write_jsonl(path, (example.columns for example in examples))
-                print(f"{path}: {count} examples")
+        for path, examples in zip(targets, itertools.chain(*divisions), strict=True):
+            count = write_jsonl(path, (example.columns for example in examples))
+            print(f"{path}: {count} examples")
 
 
 _VERBS: dict[str, tuple[Main, str]] = {
@@ -274,7 +268,4 @@ def main(argv: Sequence[str]) -> int:
     """Run ``hidden-context data VERB …`` and return its exit code."""
     text = usage("hidden-context data", {verb: does for verb, (_, does) in _VERBS.items()})
     exit_code = code_without_verb(argv, _VERBS, text, " of data")
-    if exit_code is None:
-        use_cache_without_network()
-        exit_code = _VERBS[argv[0]][0](argv[1:])
-    return exit_code
+    return _VERBS[argv[0]][0](argv[1:]) if exit_code is None else exit_code

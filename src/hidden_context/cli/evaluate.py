@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.report.terminal.metrics import print_metrics
 from hidden_context.scoring.config import EvaluateConfig
 
 
 def run_evaluation(config: EvaluateConfig) -> None:
     """Evaluate and print what was read, the metrics, and where the scores lie."""
-    use_cache_without_network()
     from hidden_context.report.terminal.votes import print_votes
     from hidden_context.scoring.evaluation import evaluate
     from hidden_context.terminal import make_console

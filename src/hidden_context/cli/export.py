@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.export.config import ExportConfig
 
 
@@ -15,7 +14,6 @@ from hidden_context.export.config import ExportConfig
 )
 def main(config: ExportConfig) -> None:
     """Export, and print where the folder lies and how far it is from the checkpoint."""
-    use_cache_without_network()
     from hidden_context.export.workflow import export_model
 
     exported = export_model(config)

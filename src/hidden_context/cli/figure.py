@@ -12,6 +12,7 @@ from hidden_context.report.figures.workflow import FigureConfig
     "Figures for papers, as svg, pdf and png, from what analyze --output wrote: "
     "reliability, risk frontier, explained variance, its causes, contexts, comparison of two "
     "models, accuracy; each with confidence intervals.",
+    uses_hub=False,
 )
 def main(config: FigureConfig) -> None:
     """Draw figures from analysis.json and say which files they are."""

@@ -52,7 +52,9 @@ def run_safely(
     """
     from hidden_context.errors import HiddenContextError
 
-    _print_anywhere()
+    for stream in (sys.stdout, sys.stderr):  # a terminal without Greek letters shows ? for them
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
     with warnings.catch_warnings():
         _tidy_warnings()
         try:
@@ -67,7 +69,9 @@ def run_safely(
             )
             return 130
         except BrokenPipeError:
-            _drop_output()
+            # the reader has gone: discard the rest, unless output is captured and has no such file
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except (OSError, MemoryError, RuntimeError) as error:
             advice = _resource_advice(error)
@@ -75,13 +79,6 @@ def run_safely(
                 raise
             print(f"error: {advice}", file=sys.stderr)
             return 2
-
-
-def _print_anywhere() -> None:
-    """Let a terminal without Greek letters show a ? for them."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
-            stream.reconfigure(errors="replace")
 
 
 def _resource_advice(error: Exception) -> str | None:
@@ -111,12 +108,6 @@ def _tidy_warnings() -> None:
         warnings.filterwarnings("ignore", category=FutureWarning, module=rf"{library}\.")
 
 
-def _drop_output() -> None:
-    """Discard the remaining output: its reader has gone."""
-    with contextlib.suppress(OSError, ValueError):  # no such thing where output is captured
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def usage(prog: str, verbs: Mapping[str, str], about: str = "", more: str = "") -> str:
     """List the verbs of a command with what they do."""
     width = max(map(len, verbs))
@@ -136,7 +127,7 @@ def code_without_verb(
         arguments: The arguments.
         verbs: The verbs.
         text: The usage.
-        of: What is said behind "is not a verb".
+        of: The words after "is not a verb".
 
     Returns:
         The exit code, or None where there is a verb.

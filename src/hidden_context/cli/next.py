@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from hidden_context.acquisition.config import NextConfig
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.progress import say
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ _NAME: Final = 32
 )
 def main(config: NextConfig) -> None:
     """Choose votes, write them as questions, and print what they are expected to tell."""
-    use_cache_without_network()
     from hidden_context.acquisition.workflow import run
 
     chosen = run(config, None if config.quiet else say)

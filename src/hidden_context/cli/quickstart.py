@@ -11,6 +11,7 @@ from hidden_context.quickstart.config import QuickstartConfig
     "hidden-context quickstart",
     "Train three kinds of reward model on a generated world whose truth is known; "
     "see docs/start/quickstart.md.",
+    uses_hub=False,
 )
 def main(config: QuickstartConfig) -> None:
     """Parse, run, print the tables, draw the figure."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.scoring.config import ReferenceConfig
 
 
@@ -15,7 +14,6 @@ from hidden_context.scoring.config import ReferenceConfig
 )
 def main(config: ReferenceConfig) -> None:
     """Parse, make the reference, print where it lies and its texts."""
-    use_cache_without_network()
     from hidden_context.scoring.reference import make_reference
 
     path, found = make_reference(config)
@@ -23,7 +21,7 @@ def main(config: ReferenceConfig) -> None:
     shrinkage = ", ".join(f"{weight:.3f}" for weight in facts["shrinkage"])
     print(f"{path}: {facts['texts']} texts of {facts['prompts']} prompts (seed {facts['seed']})")
     if facts["without_reward"]:
-        print(f"  {facts['without_reward']} texts have no reward and were left out")
+        print(f"  texts without a reward, left out: {facts['without_reward']}")
     print(
         f"  {len(found.distance)} of them say what distances are usual; correlations of the others "
         f"shrunk by {shrinkage}"

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.relabel.config import RelabelConfig
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 )
 def main(config: RelabelConfig) -> int:
     """Parse, ask, write the rows, print the counts; 1 where the limit of the cost was reached."""
-    use_cache_without_network()
     from hidden_context.relabel.workflow import run
 
     result = run(config, ask_user)
@@ -49,7 +47,7 @@ def print_result(result: RelabelResult) -> None:
             f"and {result.output_tokens:,} of replies"
         )
     if result.uncounted:
-        print(f"{result.uncounted} replies came without a count of tokens, which was estimated")
+        print(f"replies without a count of tokens, which was estimated: {result.uncounted}")
     if result.path is None:
         print(
             f"stopped before --max_cost, with {result.left} questions left and nothing written; "

@@ -13,6 +13,7 @@ from hidden_context.report.config import ReportConfig
     "model's numbers with intervals, calibration, risk frontier, contexts, and a searchable "
     "table of comparisons with both reward distributions. It needs no network and runs "
     "nothing that the texts contain.",
+    uses_hub=False,
 )
 def main(config: ReportConfig) -> None:
     """Make a report and say where it is."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.scoring.config import ScoreConfig
 
 
 def run_scoring(config: ScoreConfig) -> None:
     """Score, and print where the scores lie and the counts of rows."""
-    use_cache_without_network()
     from hidden_context.scoring.files import score_file
 
     result = score_file(config)

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import Final
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.errors import MissingDependencyError
 from hidden_context.serve.config import ServeConfig
 
@@ -25,7 +24,6 @@ def main(config: ServeConfig) -> None:
         raise MissingDependencyError(
             f"serve needs {' and '.join(missing)}; run: pip install 'hidden-context[serve]'."
         )
-    use_cache_without_network()
     from hidden_context.serve.app import run
 
     run(config)

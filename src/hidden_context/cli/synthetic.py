@@ -18,4 +18,6 @@ def run_experiment(config: SyntheticConfig) -> None:
     print_summary(run(config))
 
 
-main = command(SyntheticConfig, "hidden-context synthetic", DESCRIPTION)(run_experiment)
+main = command(SyntheticConfig, "hidden-context synthetic", DESCRIPTION, uses_hub=False)(
+    run_experiment
+)

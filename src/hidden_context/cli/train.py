@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 from hidden_context.cli.arguments import command
-from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import changed
 from hidden_context.report.terminal.metrics import print_baselines, print_metrics
 from hidden_context.training.config import TrainConfig
@@ -20,7 +19,6 @@ class TrainFlags(TrainConfig):
 
 def run_training(config: TrainConfig) -> None:
     """Train and print what was read, the metrics, and where the model lies."""
-    use_cache_without_network()
     from hidden_context.training.fitted import is_first_process
     from hidden_context.training.workflow import run
 

@@ -14,7 +14,7 @@ from hidden_context.statistics.interval import FEWEST, Interval, cluster_interva
 from hidden_context.statistics.means import ratio_interval
 
 MAX_PAIRS: Final = 200_000
-"""Of more pairs, so many are drawn at random, by the seed."""
+"""Largest number of pairs; of more pairs, this many are drawn at random by the seed."""
 
 _WORDS: Final = {
     "length": "the pair's total length",
@@ -30,7 +30,7 @@ class Confound:
     Attributes:
         name: ``length``, ``length_difference`` or ``position``.
         correlation: Spearman's rank correlation, with its interval by prompt.
-        text: What that says, in a sentence.
+        text: Its meaning, in a sentence.
     """
 
     name: Literal["length", "length_difference", "position"]
@@ -56,7 +56,7 @@ def length_confounds(
         position: ``(N,)``, the pair's place in a sequence, or 0 and 1 for which side was shown
             first; NaN leaves a row out; None where it is not known.
         level: Confidence level.
-        seed: Of the bootstrap, and of the pairs that are drawn where there are over 200 000.
+        seed: Seed of the bootstrap, and of the pairs drawn where there are over 200 000.
 
     Returns:
         Length, difference of lengths, then position; what does not vary is left out.
@@ -113,7 +113,7 @@ def spearman_interval(
         y: ``(n,)``, not constant.
         cluster: ``(n,)``, each row's cluster, 0 to C − 1.
         level: Confidence level.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Returns:
         The interval, between −1 and 1.
@@ -151,18 +151,16 @@ def _sentence(name: str, correlation: Interval, prompts: int) -> str:
     numbers = f"Spearman {rho:+.2f}, {correlation.level:.0%} interval {correlation.low:+.2f} to "
     numbers += f"{correlation.high:+.2f}"
     if not np.isfinite(correlation.low):
-        few = "a single prompt" if prompts == 1 else f"{prompts} prompts"
-        return (
-            f"Whether hidden variance follows {what} cannot be said of {few}: {FEWEST} are needed."
-        )
+        few = "A single prompt is" if prompts == 1 else f"{prompts} prompts are"
+        return f"{few} too few to tell whether hidden variance follows {what}: {FEWEST} are needed."
     if correlation.low <= 0 <= correlation.high:
         return f"There is no sign that hidden variance follows {what} ({numbers})."
     way = "rises" if rho > 0 else "falls"
     if abs(rho) < 0.1:
-        return f"Hidden variance {way} with {what}, but hardly ({numbers})."
+        return f"Hidden variance {way} only slightly with {what} ({numbers})."
     return (
-        f"Hidden variance {way} with {what} ({numbers}): look whether contexts differ in it before "
-        "reading them as disagreement."
+        f"Hidden variance {way} with {what} ({numbers}): check whether contexts differ in this "
+        "before reading them as disagreement."
     )
 
 
@@ -181,7 +179,7 @@ def context_beyond_length(
         length: ``(N, 2)``, of both sides; rows with NaN are left out.
         cluster: ``(N,)``, the number of each pair's prompt.
         context: ``(N,)``, the context of each pair's prompt; −1 leaves the pair out.
-        seed: Of the bootstrap, and of the pairs that are drawn where there are over 200 000.
+        seed: Seed of the bootstrap, and of the pairs drawn where there are over 200 000.
 
     Returns:
         The interval, by prompt, in [0, 1].

@@ -15,7 +15,7 @@ from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats, sample_rows
 
 MAX_PROMPTS: Final = 50_000
-"""Of more prompts, so many are drawn at random (by the seed) with all their pairs."""
+"""Largest number of prompts; of more, this many are drawn by the seed, with all their pairs."""
 
 _EXAMPLE_CHARACTERS: Final = 300
 
@@ -27,8 +27,8 @@ class Topic:
     Attributes:
         name: Its three most distinctive terms.
         terms: Terms by which it differs from the rest of its context.
-        prompts: How many.
-        pairs: How many pairs these have.
+        prompts: Number of prompts.
+        pairs: Number of their pairs.
         mean_variance: Mean hidden variance of these pairs.
         variance_share: Their share of all pairs' hidden variance.
     """
@@ -65,7 +65,7 @@ class Contexts:
         text_r2: Cross-validated share of the variance of prompts' log variance that the text
             predicts; NaN where it was not tried.
         prompts: Prompts with pairs.
-        sampled: How many of them were looked at.
+        sampled: Number of prompts that were looked at.
         clusters: Most mean variance first.
         top: Pairs of the most variance, one of each prompt: row, prompt, variance.
         assignment: ``(P,)``, the place in ``clusters`` of each prompt; −1 for prompts that were not
@@ -109,7 +109,7 @@ def find_contexts(
         variance: ``(N,)``, hidden variance of each pair: that of the difference of its rewards.
         features: ``tfidf``, or embeddings of shape ``(P, d)``.
         max_clusters: Most contexts, and most topics of one.
-        seed: Of everything drawn at random.
+        seed: Seed of everything drawn at random.
         rows: ``(N,)``, the row of each pair in its file, for ``top``; default 0 to N − 1.
 
     Returns:

@@ -52,7 +52,7 @@ def find_levels(vectors: Floats, mean_variance: Floats, max_levels: int, seed: i
         vectors: ``(P, d)``, the prompts.
         mean_variance: ``(P,)``, mean variance of each prompt's pairs.
         max_levels: Most levels.
-        seed: Of folds and k-means.
+        seed: Seed of folds and k-means.
 
     Returns:
         The levels.
@@ -62,8 +62,7 @@ def find_levels(vectors: Floats, mean_variance: Floats, max_levels: int, seed: i
         return Levels(none, np.nan)
     target = np.log(mean_variance + 0.01 * mean_variance.mean())
     predicted = cross_fitted(vectors, target, seed)
-    error = np.square(target - predicted).mean()
-    explained = float(1 - error / target.var())
+    explained = float(1 - np.square(target - predicted).mean() / target.var())
     if (
         np.ptp(predicted) == 0
         or explained <= 0
@@ -134,7 +133,7 @@ def cluster_by_silhouette(points: Floats, max_clusters: int, seed: int) -> Codes
     Args:
         points: ``(P, d)``.
         max_clusters: Largest k that is tried.
-        seed: Of the starting points and the sample.
+        seed: Seed of the starting points and the sample.
 
     Returns:
         Each point's cluster, 0 to k − 1, of shape ``(P,)``; all 0 where the points do not allow

@@ -13,7 +13,7 @@ from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats
 
 MAX_CHARACTERS: Final = 1500
-"""Of a longer prompt, its first and its last half of so many characters are read."""
+"""Longest prompt that is read whole; of a longer one, the first and last half of this many."""
 
 _MAX_DIMENSIONS: Final = 300
 _VOCABULARY_PROMPTS: Final = 20_000
@@ -68,7 +68,7 @@ def read_texts(prompts: Sequence[str], embeddings: Floats | None, seed: int) -> 
     Args:
         prompts: P texts.
         embeddings: ``(P, d)``, vectors to use in place of TF-IDF; terms then only give names.
-        seed: Of the randomised decomposition.
+        seed: Seed of the randomised decomposition.
 
     Returns:
         Vectors, term counts and terms.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from hidden_context.data.storage.rows import data_suffix, iter_rows, require_row
 from hidden_context.errors import DataError
 
 Covariates: TypeAlias = "dict[str, dict[str, str | float]]"
-"""For each annotator's name what is known: text is a group, a number a quantity."""
+"""The known values for each annotator's name: text is a group, a number a quantity."""
 
 _REMEDY = 'Write one row for each annotator: {"annotator": "r12", "age": "30-39", "score": 0.4}'
 
@@ -48,35 +48,38 @@ def read_annotators(path: str | Path) -> Covariates:
     path = Path(path)
     known: Covariates = {}
     lines: dict[str, int] = {}
-    for line, row in _read_rows(path):
+    seen: dict[str, tuple[str | float, int | None]] = {}
+    rows = ((line, require_row(row)) for line, row in iter_rows(path))
+    for line, row in _with_numbers([*rows]) if ".csv" in (data_suffix(path) or "") else rows:
         place = Place(path, line)
         name = read_annotator(row.get("annotator"), "annotator", place)
         if name is None:
             raise place.error("the row names no annotator", "annotator", _REMEDY)
         who = str(name)
         if who in known:
-            problem = f"{who!r} is on line {lines[who]} already"
+            problem = f"annotator {who!r} is already on line {lines[who]}"
             raise place.error(problem, "annotator", "Keep one row for each annotator")
         lines[who] = line
-        known[who] = _read_values(row, place)
+        known[who] = _read_values(row, place, seen)
     if not known:
         raise DataError("the file holds no rows", file=path, remedy=_REMEDY)
-    _check_kinds(known, path, lines)
     return known
 
 
 def write_annotators(path: str | Path, known: Mapping[str, Mapping[str, str | float]]) -> int:
     """Write an annotator table for ``read_annotators``; return the number of annotators.
 
+    A column that is text for one annotator is written as text for all.
+
     Raises:
         StorageError: If it cannot be written.
     """
-    return write_jsonl(path, ({"annotator": who, **values} for who, values in known.items()))
-
-
-def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = ((line, require_row(row)) for line, row in iter_rows(path))
-    return iter(_with_numbers(list(rows))) if ".csv" in (data_suffix(path) or "") else rows
+    texts = {n for values in known.values() for n, v in values.items() if isinstance(v, str)}
+    rows = (
+        {"annotator": who, **{n: str(v) if n in texts else v for n, v in values.items()}}
+        for who, values in known.items()
+    )
+    return write_jsonl(path, rows)
 
 
 def _with_numbers(rows: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
@@ -96,25 +99,21 @@ def _is_number(cell: Any) -> bool:
         return False
 
 
-def _read_values(row: Mapping[str, Any], place: Place) -> dict[str, str | float]:
+def _read_values(
+    row: Mapping[str, Any], place: Place, seen: dict[str, tuple[str | float, int | None]]
+) -> dict[str, str | float]:
+    """Read what a row knows; ``seen`` is the first value of each column, and its line."""
     values: dict[str, str | float] = {}
     for field, value in row.items():
         if field == "annotator" or value is None or value == "":
             continue
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             problem = f"text or a number is needed, not {describe(value)}"
-            raise place.error(problem, field, "Write one column for each thing that is known")
+            raise place.error(problem, field, "Write one column for each fact, as text or a number")
         values[field] = value if isinstance(value, str) else read_number(value, field, place) or 0.0
+        first, line = seen.setdefault(field, (values[field], place.line))
+        if isinstance(first, str) != isinstance(value, str):
+            problem = f"this row has {describe(value)}, but line {line} has {describe(first)}"
+            remedy = "Write the whole column as text (one group for each value) or as numbers"
+            raise place.error(problem, field, remedy)
     return values
-
-
-def _check_kinds(known: Covariates, path: Path, lines: Mapping[str, int]) -> None:
-    """Refuse a column that is text for one annotator and a number for another."""
-    kinds: dict[str, tuple[bool, str]] = {}
-    for who, values in known.items():
-        for field, value in values.items():
-            is_text, first = kinds.setdefault(field, (isinstance(value, str), who))
-            if is_text != isinstance(value, str):
-                problem = f"{describe(value)} is here, {describe(known[first][field])} on line "
-                remedy = "Write the whole column as text, a group each, or as numbers"
-                raise Place(path, lines[who]).error(problem + str(lines[first]), field, remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,11 @@ def describe(value: Any) -> str:
     return f"{kind.get(type(value), f'a {type(value).__name__}')} ({shown})"
 
 
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer too large for a float
-        return False
+def is_finite(value: Any) -> bool:
+    """Tell whether a value is a finite number; a truth value is not."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # an integer may be too large for a float
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def read_number(
@@ -94,7 +93,7 @@ def read_number(
     if value is None:
         return None
     # Tables with nulls, and CSV, hold integers as floats.
-    if not _is_finite(value) or (kind == "an integer" and not float(value).is_integer()):
+    if not is_finite(value) or (kind == "an integer" and not float(value).is_integer()):
         needed = kind.replace("a number", "a finite number")
         problem = f"{needed} is needed, not {describe(value)}"
     elif not low <= value <= high:
@@ -124,7 +123,7 @@ def read_weight(value: Any, place: Place = NOWHERE, field: str = "weight") -> fl
     """
     if value is None:
         return 1.0
-    if _is_finite(value) and value > 0:
+    if is_finite(value) and value > 0:
         return float(value)
     remedy = "'weight' is how much it counts: leave it out for 1, leave out the row or entry for 0"
     raise place.error(f"a positive finite number is needed, not {describe(value)}", field, remedy)
@@ -168,7 +167,7 @@ def read_list(
     elif not isinstance(value, list):
         problem = f"a list of {what}s is needed, not {describe(value)}"
     elif count is not None and len(value) != count:
-        problem = f"{len(value)} {what}s are given for {count} responses"
+        problem = f"one {what} for each response is needed: {count}, not {len(value)}"
     elif not value:
         problem = f"a list of at least one {what} is needed, not an empty list"
     else:
@@ -204,12 +203,10 @@ def read_messages(
 
 def _check_text(text: str, field: str, place: Place) -> None:
     """Check for lone surrogates, which tokenizers and UTF-8 cannot represent."""
-    if text.isascii():
-        return
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        problem = f"the text holds half a character (a lone surrogate at {error.start})"
+        problem = f"the text contains half a character (a lone surrogate at position {error.start})"
         raise place.error(problem, field, "Repair or leave out the row") from error
 
 
@@ -251,6 +248,6 @@ def _join_parts(parts: list[Any], field: str, place: Place) -> str:
             remedy = (
                 'Write parts as {"type": "text", "text": "..."}, and leave out rows with others'
             )
-            problem = f"the models read text alone, not {what}"
+            problem = f"the models read only text, not {what}"
             raise place.error(problem, f"{field}[{number}]", remedy)
     return "".join(part["text"] for part in parts)

@@ -95,23 +95,6 @@ def join_texts(prompt: str, response: str) -> str:
     return f"{prompt} {response}" if bare and not response[:1].isspace() else prompt + response
 
 
-def assistant_text(prompt: str, response: str) -> str:
-    """Return the text that is scored for a response to a prompt.
-
-    The text is the prompt from its first ``"Human: "`` on, then the response. A system text before
-    the dialogue is left out because the models were trained without one. Prompts that do not end
-    in ``"Assistant: "`` are joined as in ``join``.
-
-    Args:
-        prompt: All that comes before the response.
-        response: The response alone.
-
-    Returns:
-        One text in the form of the training texts.
-    """
-    return join_texts(prompt[max(prompt.find("Human: "), 0) :], response)
-
-
 def last_turns(conversation: Conversation, prompt: Conversation | None = None) -> tuple[str, str]:
     """Find the response that is judged, and the human turn it answers.
 
@@ -204,10 +187,10 @@ def shared_prompt(chosen: Conversation, rejected: Conversation) -> Conversation:
             return prefix[: turns[-1]]
         cut = max(prefix.rfind(" "), prefix.rfind("\n"), prefix.rfind("\t"), 0)
         return prefix[:cut].rstrip()
-    count, limit = 0, max(min(len(chosen), len(rejected)) - 1, 0)
-    while count < limit and chosen[count] == rejected[count]:
-        count += 1
-    return list(chosen[:count]) if not isinstance(chosen, str) else ""
+    if isinstance(chosen, str):
+        return ""
+    most = max(min(len(chosen), len(rejected)) - 1, 0)
+    return chosen[: common_prefix_length(chosen[:most], rejected)]
 
 
 def split_response(conversation: Conversation) -> tuple[Conversation, Conversation]:
@@ -220,13 +203,13 @@ def split_response(conversation: Conversation) -> tuple[Conversation, Conversati
         The prompt and the response; the prompt is empty if the conversation does not end in an
         assistant turn after another turn.
     """
-    if not isinstance(conversation, str):
+    if isinstance(conversation, str):
+        turns = _marks(conversation)
+        ends = len(turns) > 1 and turns[-1].group(1) == "Assistant"
+        cut = turns[-1].end() if ends else 0
+    else:
         ends = len(conversation) > 1 and conversation[-1]["role"] == "assistant"
         cut = len(conversation) - 1 if ends else 0
-        return conversation[:cut], conversation[cut:]
-    turns = _marks(conversation)
-    ends = len(turns) > 1 and turns[-1].group(1) == "Assistant"
-    cut = turns[-1].end() if ends else 0
     return conversation[:cut], conversation[cut:]
 
 

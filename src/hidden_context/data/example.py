@@ -107,11 +107,11 @@ class Judgement:
             return frozenset(n for n, rank in enumerate(answer.ranks) if rank is not None)
         return frozenset([answer.response] if isinstance(answer, Rating) else [])
 
-    def at(self, places: Mapping[int, int]) -> Judgement | None:
-        """Return this judgement with renumbered responses, or None if too few are left."""
+    def at(self, places: Mapping[int, int], count: int) -> Judgement | None:
+        """Return this judgement of ``count`` renumbered responses; None if too few are left."""
         moved = answer = self.answer
         if isinstance(answer, Ranking):
-            ranks: list[int | None] = [None] * (max(places.values(), default=-1) + 1)
+            ranks: list[int | None] = [None] * count
             for old, new in places.items():
                 ranks[new] = answer.ranks[old] if old < len(answer.ranks) else None
             if sum(rank is not None for rank in ranks) < 2:
@@ -236,7 +236,7 @@ class Example:
             The example; judgements that need another response are left out.
         """
         moved = {old: new for new, old in enumerate(places)}
-        kept = (judgement.at(moved) for judgement in self.judgements)
+        kept = (judgement.at(moved, len(places)) for judgement in self.judgements)
         return dataclasses.replace(
             self,
             responses=tuple(self.responses[place] for place in places),
@@ -313,4 +313,4 @@ def _parsed(value: Any, place: Place) -> Any:
     try:
         return loads(value)
     except ValueError as error:
-        raise place.error(f"the text is no JSON ({error})", "tools", _TOOLS_REMEDY) from error
+        raise place.error(f"the text is not JSON ({error})", "tools", _TOOLS_REMEDY) from error

@@ -89,7 +89,7 @@ def labels_of(
 
     Returns:
         Labels of E examples, in order, float32; a ranking of n responses has the n(n−1)/2
-        comparisons of ``comparisons_of``, whose votes and weights are 2/n of its own.
+        comparisons of ``comparisons_of``, whose votes and weights are 2/n of the ranking's.
 
     Raises:
         DataError: If a strength is beyond the levels or an annotator's name is malformed, naming

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -18,9 +18,9 @@ _MOST_LOST: Final = 0.2
 # Words for each count that is not zero: singular | plural.
 _NOTES: Final = {
     "rankings": "row of the source was a ranking | rows of the source were rankings",
-    "abstentions": "abstention, which is no vote | abstentions, which are no votes",
-    "repeated": "judgement by an annotator who judged the same before in its row | judgements by "
-    "annotators who judged the same before in their row",
+    "abstentions": "abstention, which is not a vote | abstentions, which are not votes",
+    "repeated": "repeated judgement by an annotator of the same responses in one row | repeated "
+    "judgements by annotators of the same responses in one row",
     "empty": "dropped because a side is empty",
     "unjudged": "dropped because nobody judged them",
     "too_long": "dropped because a side is too long",
@@ -53,7 +53,7 @@ class ReadReport:
         malformed: Rows skipped, each as ``file, line: what is wrong``.
         left_out: Responses left out, empty or too long, of examples that were kept with the others.
         rankings: Rows of the source that were rankings, before any division or limit.
-        abstentions: Judgements in the source that are no votes, before any division or limit.
+        abstentions: Judgements in the source that are not votes, before any division or limit.
         repeated: Judgements in the source by an annotator who judged the same before, in one row.
         unread: Keys of list entries that are not read, such as ``annotations.comment``.
     """
@@ -79,16 +79,6 @@ class ReadReport:
         """Return the counts as a dictionary for JSON."""
         return dataclasses.asdict(self)
 
-    def part(self, name: str, examples: Iterable[Example]) -> ReadReport:
-        """Return the report for one part of a split."""
-        rows = list(examples)
-        return ReadReport(
-            source=f"{self.source} ({name})",
-            rows=len(rows),
-            kept=len(rows),
-            identical=sum(example.identical for example in rows),
-        )
-
     def warn_of_losses(self, dropped: int = 0, left: float = 1.0, note: str = "") -> None:
         """Warn, with the reasons, if more than a fifth of the examples is lost.
 
@@ -100,7 +90,7 @@ class ReadReport:
         lost = self.rows - self.kept - self.merged - self.limited - dropped
         share = 1 - (1 - lost / max(self.rows, 1)) * left
         if share > _MOST_LOST:
-            words = f"{share:.0%} is lost of {self} {note}".rstrip()
+            words = f"{share:.0%} of the examples are lost: {self} {note}".rstrip()
             warnings.warn(words, HiddenContextWarning, stacklevel=2)
 
     def __str__(self) -> str:
@@ -114,7 +104,8 @@ class ReadReport:
                 notes.append(f"{count} {many if many and count > 1 else one}")
         details = f" ({', '.join(notes)})" if notes else ""
         there = self.rows - self.merged
-        text = f"{self.source}: {self.kept} of {there} examples kept{details}."
+        noun = "example" if there == 1 else "examples"
+        text = f"{self.source}: {self.kept} of {there} {noun} kept{details}."
         if self.unread:
             text += f" Keys that are not read: {', '.join(self.unread)}."
         if self.malformed:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections import ChainMap, Counter
+from collections import ChainMap
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import combinations
 from typing import Any, Final
 
 from hidden_context.data.dialogue import Conversation
-from hidden_context.data.example import Answer, Comparison, Example, Judgement, Ranking, Rating
+from hidden_context.data.example import Answer, Comparison, Example, Ranking, Rating
 from hidden_context.data.importers.answers import RATING_COLUMNS
 from hidden_context.data.importers.pairs import SIDES, is_pair
 
@@ -123,7 +123,7 @@ def merge_prompts(
     """Merge examples that have the same prompt.
 
     Args:
-        examples: The examples. Those whose prompt is empty, or was guessed from what two plain
+        examples: The examples. Examples whose prompt is empty, or was guessed from what two plain
             texts share, stay as they are.
         apart: A value for each example; examples with different values stay apart.
 
@@ -138,7 +138,7 @@ def merge_prompts(
     for number, example in enumerate(examples):
         prompt = example.known_prompt
         value = None if apart is None else apart[number]
-        # an example without a known prompt is a group of its own
+        # an example without a known prompt is a separate group
         key = number if prompt is None else (_key(prompt), repr(example.tools), value)
         if key not in latest or not latest[key].add(example):
             latest[key] = _Group()
@@ -164,11 +164,9 @@ class _Group:
 
     def add(self, example: Example) -> bool:
         """Add an example unless it has too many new responses; return whether it was added."""
-        seen: Counter[Hashable] = Counter()
-        keys = []  # the text of a response, and the number of equal responses before it
-        for text in map(_key, example.responses):
-            keys.append((text, seen[text]))
-            seen[text] += 1
+        texts = [_key(response) for response in example.responses]
+        # the text of a response, and the number of equal responses before it
+        keys = [(text, texts[:place].count(text)) for place, text in enumerate(texts)]
         new = {
             key: response
             for key, response in zip(keys, example.responses, strict=True)
@@ -186,11 +184,11 @@ class _Group:
         members = [member for member, _ in self._members]
         if len(members) == 1:
             return members[0]
-        judgements = [
-            self._moved(judgement, places)
+        judgements = (
+            judgement.at(places, len(self._responses))
             for member, places in self._members
             for judgement in member.judgements
-        ]
+        )
         columns = members[0].columns
         for member in members[1:]:
             there = member.columns
@@ -198,15 +196,7 @@ class _Group:
         return dataclasses.replace(
             members[0],
             responses=tuple(self._responses),
-            judgements=tuple(judgements),
+            judgements=tuple(judgement for judgement in judgements if judgement is not None),
             columns=columns,
             source_lines=tuple(line for member in members for line in member.source_lines),
         )
-
-    def _moved(self, judgement: Judgement, places: dict[int, int]) -> Judgement:
-        moved = judgement.at(places)
-        assert moved is not None  # every response is mapped
-        if isinstance(moved.answer, Ranking):
-            unranked = (None,) * (len(self._responses) - len(moved.answer.ranks))
-            moved = dataclasses.replace(moved, answer=Ranking((*moved.answer.ranks, *unranked)))
-        return moved

@@ -11,7 +11,6 @@ from hidden_context.data.checks import Place, read_conversation, read_list
 from hidden_context.data.dialogue import (
     ASSISTANT_TURN,
     Conversation,
-    assistant_text,
     begins_with,
     is_blank,
     join,
@@ -95,7 +94,8 @@ def read_scoring_rows(
         kind: How every row is to be scored; by default what the first row's columns say. All rows
             of a file are of one kind.
         prompt_from_first_human: Leave out all before the first ``"Human: "`` of a prompt
-            in text, as the paper does; otherwise responses follow the whole prompt.
+            in text, as the paper does, whose models were trained without system texts; otherwise
+            responses follow the whole prompt.
 
     Yields:
         The rows, in file order.
@@ -106,7 +106,7 @@ def read_scoring_rows(
         ConfigError: If ``kind`` is not one of the three.
     """
     if kind is not None and kind not in _NEEDS:
-        raise ConfigError(f"Rows are scored as pair, responses or text, not as {kind!r}.")
+        raise ConfigError(f"The kind of rows has to be pair, responses or text, not {kind!r}.")
     index = -1
     for index, (line, row) in enumerate(iter_rows(path)):
         columns, place = require_row(row), Place(path, line)
@@ -114,8 +114,8 @@ def read_scoring_rows(
             kind = _find_kind(columns, place)
             if kind is None:
                 raise DataError(
-                    "nothing to score is found in the columns "
-                    f"{', '.join(map(repr, columns)) or 'none'}",
+                    "the row has nothing to score (columns: "
+                    f"{', '.join(map(repr, columns)) or 'none'})",
                     file=path,
                     line=line,
                     remedy="Give " + "; or ".join(_NEEDS.values()),
@@ -180,16 +180,12 @@ def _response_texts(
     whole = [isinstance(r, list) and begins_with(r, prompt) for r in responses if not is_blank(r)]
     inside = bool(whole) and all(whole)
     blank = [is_blank(response) for response in responses]
-    texts: list[Conversation] = []
-    for response, nothing in zip(responses, blank, strict=True):
-        if inside and not nothing:
-            texts.append(response)
-        elif from_first_human and isinstance(prompt, str) and isinstance(response, str):
-            texts.append(assistant_text(prompt, response))
-        else:
-            texts.append(join(prompt, response))
-    if isinstance(prompt, str):
-        prompt = prompt[max(prompt.find("Human: "), 0) :] if from_first_human else prompt
-        if not isinstance(texts[0], str):
-            prompt = join(prompt, [])
-    return tuple(texts), blank, prompt
+    if from_first_human and isinstance(prompt, str):
+        prompt = prompt[max(prompt.find("Human: "), 0) :]
+    texts = tuple(
+        response if inside and not nothing else join(prompt, response)
+        for response, nothing in zip(responses, blank, strict=True)
+    )
+    if isinstance(prompt, str) and not isinstance(texts[0], str):
+        prompt = join(prompt, [])
+    return texts, blank, prompt

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -12,13 +10,19 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from hidden_context.data.checks import read_conversation
+from hidden_context.data.checks import is_finite, read_conversation
 from hidden_context.data.dialogue import canonical_prompt, message_text, shared_prompt
 from hidden_context.data.published import plain_row
 from hidden_context.data.storage.rows import drop_nulls
 from hidden_context.errors import DataError
 
 _LENGTH_BINS: Final = 4
+_ROW: Final = np.dtype(
+    {
+        "names": ["cluster", "item", "identity", "length", "swapped", "position"],
+        "formats": ["i8", "u8", "u8", "2f8", "?", "f8"],
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +87,10 @@ class FactsReader:
         self._keep = keep_prompts
         self._codes: dict[Any, int] = {}
         self._prompts: list[str] = []
-        self._cluster, self._item, self._identity = array("q"), array("Q"), array("Q")
-        self._length, self._swapped, self._position = array("d"), array("b"), array("d")
+        self._rows = bytearray()
 
     def __len__(self) -> int:
-        return len(self._cluster)
+        return len(self._rows) // _ROW.itemsize
 
     def add(self, row: dict[str, Any]) -> None:
         """Read one row."""
@@ -99,33 +102,21 @@ class FactsReader:
         code = self._codes.setdefault(key if prompt else same, len(self._codes))
         if self._keep and code == len(self._prompts):
             self._prompts.append(prompt)
-        self._cluster.append(code)
-        self._item.append(int.from_bytes(same[:8], "big"))
-        self._length.extend((len(t) for t in texts) if texts else (np.nan, np.nan))
-        self._swapped.append(len(texts) == 2 and texts[0] > texts[1])
+        item = int.from_bytes(same[:8], "big")
         content = "\0".join([prompt, *texts]) if texts else ""
-        self._identity.append(int.from_bytes(_digest(content)[:8], "big") if content else 0)
-        self._position.append(_position_of(row))
+        identity = int.from_bytes(_digest(content)[:8], "big") if content else 0
+        length = tuple(map(len, texts)) or (np.nan, np.nan)
+        swapped = len(texts) == 2 and texts[0] > texts[1]
+        facts = (code, item, identity, length, swapped, _position_of(row))
+        self._rows += np.array(facts, _ROW).tobytes()
 
     def facts(self) -> RowFacts:
         """Return what was collected."""
-        return RowFacts(
-            np.array(self._cluster, dtype=np.int64),
-            _in_order(np.array(self._item, dtype=np.uint64)),
-            np.array(self._identity, dtype=np.uint64),
-            np.array(self._length, dtype=np.float64).reshape(-1, 2),
-            np.array(self._swapped, dtype=np.bool_),
-            np.array(self._position, dtype=np.float64),
-            self._prompts,
-        )
-
-
-def _in_order(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Number distinct values in the order of their first occurrence."""
-    _, first, code = np.unique(values, return_index=True, return_inverse=True)
-    number = np.empty(len(first), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(first))
-    return number[code]
+        table = np.frombuffer(bytes(self._rows), _ROW)
+        columns = {name: np.ascontiguousarray(table[name]) for name in _ROW.fields or ()}
+        _, first, code = np.unique(columns["item"], return_index=True, return_inverse=True)
+        columns["item"] = np.argsort(np.argsort(first))[code]  # in the order of first occurrence
+        return RowFacts(**columns, prompts=self._prompts)
 
 
 def _digest(text: str) -> bytes:
@@ -147,10 +138,8 @@ def _sides(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _position_of(row: dict[str, Any]) -> float:
-    place = row.get("position", row.get("label") if "responses" in row else None)
-    if isinstance(place, bool) or not isinstance(place, (int, float)):
-        return math.nan
-    return float(place) if math.isfinite(place) else math.nan
+    place: Any = row.get("position", row.get("label") if "responses" in row else None)
+    return float(place) if is_finite(place) else np.nan
 
 
 def text_of(value: Any) -> str:

@@ -112,7 +112,7 @@ def available_splits(
     path = _local_path(data_path)
     if path is None:
         return layouts.hub_splits(str(data_path), revision)
-    return layouts.available_splits(path, data_subset)
+    return layouts.local_splits(path, data_subset)
 
 
 def _iter_source(

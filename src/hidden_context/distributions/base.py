@@ -44,9 +44,8 @@ class Components(NamedTuple):
         Returns:
             Log-densities in nats, of the broadcast batch shape.
         """
-        own = self.scale
-        noise = torch.as_tensor(noise, dtype=own.dtype, device=own.device)
-        scale = torch.hypot(own, noise)
+        noise = torch.as_tensor(noise, dtype=self.scale.dtype, device=self.scale.device)
+        scale = torch.hypot(self.scale, noise)
         z = (value.unsqueeze(-1) - self.location) / scale
         log_normal = -0.5 * z.square() - scale.log() - 0.5 * math.log(2 * math.pi)
         return logsumexp(self.log_weights + log_normal)
@@ -184,8 +183,8 @@ class RewardDistribution(Distribution, abc.ABC):
             ConfigError: Unless the rewards have a context that the candidates share.
         """
         raise ConfigError(
-            f"{type(self).__name__} has no shared context, so it does not know how its rewards go "
-            "together; relative rewards need a factor head."
+            f"{type(self).__name__} has no shared context, so the rewards of a prompt's responses "
+            "have no joint distribution; relative rewards need a factor head."
         )
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> RewardDistribution:
@@ -205,7 +204,7 @@ class RewardDistribution(Distribution, abc.ABC):
         raise self._no_context()
 
     def _no_context(self) -> ConfigError:
-        return ConfigError(f"{type(self).__name__} has no context that annotators could share.")
+        return ConfigError(f"{type(self).__name__} has no annotator context; use a factor head.")
 
     def __getitem__(self, index: Any) -> RewardDistribution:
         """Select from the batch: ``rewards[0]``, ``rewards[2:5]``, ``rewards[mask]``."""
@@ -224,7 +223,7 @@ class RewardDistribution(Distribution, abc.ABC):
     def _same(self: _Reward, other: RewardDistribution) -> _Reward:
         """Return ``other`` if it is of the same kind and options, else raise an error."""
         if not isinstance(other, type(self)):
-            raise self._refuse(f"{type(other).__name__} is of another kind")
+            raise self._refuse(f"{type(other).__name__} is another kind of reward distribution")
         for name in self._alike:
             own, theirs = getattr(self, name), getattr(other, name)
             if own != theirs:

@@ -70,7 +70,7 @@ class ComponentReward(RewardDistribution, abc.ABC):
         point = parts.scale == 0
         away = distance.detach().abs().masked_fill(~point, torch.inf)
         nearest = away.argmin(-1, keepdim=True)
-        at_point = parts.location.gather(-1, nearest).squeeze(-1)
+        at_point = parts.location.expand_as(away).gather(-1, nearest).squeeze(-1)
         # bisection ends within a rounding of a point
         near = 4 * torch.finfo(value.dtype).eps * at_point.detach().abs()
         on_point = (away.gather(-1, nearest).squeeze(-1) <= near) | point.all(-1)

@@ -11,7 +11,6 @@ from torch import Tensor
 from hidden_context.distributions.base import Components, RewardDistribution
 from hidden_context.distributions.components import ComponentReward
 from hidden_context.distributions.difference import RewardDifference
-from hidden_context.distributions.factor import FactorReward
 from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
 
@@ -111,8 +110,8 @@ class EnsembleReward(ComponentReward):
         Raises:
             ConfigError: If the members' rewards have no shared context.
         """
-        members = self._factor_members()
-        relative = members.relative(self._candidates(dim), baseline=baseline, noise=noise)
+        dim = self._candidates(dim)
+        relative = self.members.relative(dim, baseline=baseline, noise=noise)
         return EnsembleReward(relative, torch.zeros_like(self.location), self.scale)
 
     def given(self, location: Tensor, scale: Tensor | None = None) -> EnsembleReward:
@@ -122,11 +121,4 @@ class EnsembleReward(ComponentReward):
             location: Each member's m, broadcasting against ``batch_shape + (M, F)``.
             scale: Each member's τ of such a shape; None for 0.
         """
-        return EnsembleReward(
-            self._factor_members().given(location, scale), self.location, self.scale
-        )
-
-    def _factor_members(self) -> FactorReward:
-        if not isinstance(self.members, FactorReward):
-            raise ConfigError("this ensemble's rewards have no shared context; use factor heads.")
-        return self.members
+        return EnsembleReward(self.members.given(location, scale), self.location, self.scale)

@@ -236,8 +236,7 @@ class _NoisyRelativeReward(FactorReward):
 
     def _same(self, other: RewardDistribution) -> NoReturn:
         raise self._refuse(
-            "relative rewards with noise share a part of it; compare the rewards they were made "
-            "from"
+            "relative rewards with noise share part of the noise; compare the original rewards"
         )
 
 

@@ -1,4 +1,4 @@
-r"""Log-space helpers: :math:`\log\Phi` with a gradient of its own, and the named likelihoods."""
+r"""Log-space helpers: :math:`\log\Phi` with an exact gradient, and the named likelihoods."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hidden_context.data.storage.files import write_json
-from hidden_context.errors import CheckpointError, ConfigError, first_line
+from hidden_context.errors import CheckpointError, ConfigError
 from hidden_context.export.check import Sample, Written, load_plain, logits_of, plain_tokenizer
 from hidden_context.export.config import ExportConfig
 from hidden_context.export.output_layer import name_outputs, settle_padding
@@ -18,6 +18,7 @@ from hidden_context.models.adapter_ensemble import AdapterEnsembleRewardModel
 from hidden_context.models.checkpoint.contents import (
     ADAPTER_CONFIG,
     adapter_base,
+    as_checkpoint_error,
     read_checkpoint_json,
 )
 from hidden_context.models.engine.forward import quiet_loading
@@ -57,14 +58,12 @@ def write_adapters(
             "--form full."
         )
     source.save_pretrained(folder)
-    several = isinstance(source, AdapterEnsembleRewardModel)
     numbered = sorted(folder.glob("member_*"), key=lambda path: int(path.name.split("_")[1]))
-    members = numbered if several else [folder]
+    members = numbered if isinstance(source, AdapterEnsembleRewardModel) else [folder]
     notes = _settle_configurations(members, config.base_model)
     for member in members:
         plain_tokenizer(member, sample)
-    outputs = sample.raw.shape[-1] // len(members)
-    base, tokenizer = _base_of(members, config, outputs), None
+    base, tokenizer = _base_of(members, config, sample.raw.shape[-1] // len(members)), None
     if config.write_base:
         notes += _write_base(base, source.tokenizer, sample.dtype, folder / BASE)
         base, _ = load_plain(
@@ -72,7 +71,7 @@ def write_adapters(
         )
         tokenizer = plain_tokenizer(folder / BASE, sample)
     found = _adapter_outputs(base.to(source.device), members, sample, tokenizer)
-    return Written(source, found, sample.raw, notes)
+    return source, found, sample.raw, notes
 
 
 def _settle_configurations(members: Sequence[Path], base_model: str | None) -> list[str]:
@@ -89,11 +88,8 @@ def _settle_configurations(members: Sequence[Path], base_model: str | None) -> l
         content |= {"modules_to_save": saved}
         write_json(path, content | ({"base_model_name_or_path": base_model} if base_model else {}))
     others = sorted(set(saved) - {"score", "classifier"})
-    if not others:
-        return []
-    return [
-        f"vLLM does not serve the adapters: beside the last layer they hold {', '.join(others)}"
-    ]
+    note = f"vLLM does not serve the adapters: beside the last layer they hold {', '.join(others)}"
+    return [note] if others else []
 
 
 def _base_of(members: Sequence[Path], config: ExportConfig, outputs: int) -> Any:
@@ -122,8 +118,8 @@ def _base_of(members: Sequence[Path], config: ExportConfig, outputs: int) -> Any
         lacking = info["missing_keys"] - brought
         if lacking:
             raise CheckpointError(
-                f"{name} lacks {some(lacking)}, which the adapter {member.name} does not bring "
-                "either, so whoever loads it would get random rewards. Export it with --form full."
+                f"{name} and the adapter {member.name} both lack {some(lacking)}, so a program "
+                "that loads them would compute random rewards. Export with --form full."
             )
     return base
 
@@ -149,13 +145,9 @@ def _adapter_outputs(base: Any, members: Sequence[Path], sample: Sample, tokeniz
         base.config.pad_token_id = base.config.get_text_config().pad_token_id = None
     rows: list[Tensor] = []
     for member in members:
-        try:
-            with quiet_loading():
-                model = PeftModel.from_pretrained(base, str(member)).eval()
-        except Exception as error:  # any error from a folder that does not fit
-            raise CheckpointError(
-                f"PEFT cannot load the adapter {member.name} ({first_line(error)})."
-            ) from error
+        problem = f"PEFT cannot load the adapter {member.name} ({{error}})."
+        with as_checkpoint_error(problem), quiet_loading():
+            model = PeftModel.from_pretrained(base, str(member)).eval()
         rows.append(logits_of(model, tokenizer, sample))
         base = model.unload()
     return torch.cat(rows, dim=-1)

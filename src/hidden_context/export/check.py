@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor
 
 from hidden_context.data.example import Text
 from hidden_context.data.tokens.tokenize import tokenize_texts
-from hidden_context.errors import CheckpointError, first_line
+from hidden_context.errors import CheckpointError
 from hidden_context.export.config import ExportConfig
+from hidden_context.models.checkpoint.contents import as_checkpoint_error
 from hidden_context.models.engine.forward import quiet_loading
 from hidden_context.models.network.precision import resolve_dtype
 from hidden_context.models.network.weights import some
@@ -28,15 +29,9 @@ _TEXTS: Final = (
     "A longer text without any turns: it has several clauses, a number (17), a name, Zürich, and "
     "a last sentence. Here it is.",
 )
-_CHATS: Final = (
-    [
-        {"role": "user", "content": "How do I make tea?"},
-        {"role": "assistant", "content": "Boil water, pour it over the leaves and wait."},
-    ],
-    [
-        {"role": "user", "content": "How do I make tea?"},
-        {"role": "assistant", "content": "I would rather not say."},
-    ],
+_CHATS: Final = tuple(
+    [{"role": "user", "content": "How do I make tea?"}, {"role": "assistant", "content": answer}]
+    for answer in ("Boil water, pour it over the leaves and wait.", "I would rather not say.")
 )
 
 
@@ -63,20 +58,9 @@ class Sample:
     trust_remote_code: bool = False
 
 
-class Written(NamedTuple):
-    """A folder that was written and run.
-
-    Attributes:
-        model: Writes the folder's model card.
-        found: The outputs that other libraries get from the folder, of shape ``(N, K)``.
-        expected: What they have to be.
-        notes: What was done beside it, for people.
-    """
-
-    model: SequenceRewardModel
-    found: Tensor
-    expected: Tensor
-    notes: list[str]
+# Of a folder that was written and run: the model that writes its card, the outputs that other
+# libraries get from it, of shape (N, K), what they have to be, and notes for people.
+Written: TypeAlias = tuple[SequenceRewardModel, Tensor, Tensor, list[str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,15 +107,10 @@ def sample_of(source: SequenceRewardModel, config: ExportConfig) -> Sample:
     token_ids = [found[number] for number in kept]
     raw = source.raw_outputs_of_tokens(token_ids, len(token_ids), engine="padded")
     alone = source.raw_outputs_of_tokens(token_ids, 1, engine="padded")
-    return Sample(
-        [texts[number] for number in kept],
-        token_ids,
-        raw,
-        float((raw - alone).abs().max()),
-        source.max_length,
-        resolve_dtype(config.dtype, torch.device("cpu")),
-        config.trust_remote_code,
-    )
+    rounding = float((raw - alone).abs().max())
+    texts = [texts[number] for number in kept]
+    dtype, remote = resolve_dtype(config.dtype, torch.device("cpu")), config.trust_remote_code
+    return Sample(texts, token_ids, raw, rounding, source.max_length, dtype, remote)
 
 
 def compare(found: Tensor, expected: Tensor, sample: Sample) -> Agreement:
@@ -144,14 +123,13 @@ def compare(found: Tensor, expected: Tensor, sample: Sample) -> Agreement:
     # two float32 computations of one network round differently; how far depends on its depth
     allowed = max(TOLERANCES[sample.dtype] * unit, 5 * sample.rounding)
     greatest = float((found.float() - expected).abs().max())
-    agreement = Agreement(greatest, allowed, len(expected))
     if not greatest <= allowed:
         raise CheckpointError(
             "the export was deleted: loaded by other libraries its outputs differ from the "
             f"checkpoint's by {greatest:.2g}, and rounding explains at most {allowed:.2g}. Take "
             "another --dtype, or serve the checkpoint itself with `hidden-context serve`."
         )
-    return agreement
+    return Agreement(greatest, allowed, len(expected))
 
 
 def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Tensor:
@@ -175,8 +153,7 @@ def classifier_outputs(folder: Path, sample: Sample, device: torch.device) -> Te
         raise CheckpointError(
             f"the export was deleted: Transformers loads it without {some(left)}."
         )
-    tokenizer = plain_tokenizer(folder, sample)
-    return logits_of(model.to(device), tokenizer, sample)
+    return logits_of(model.to(device), plain_tokenizer(folder, sample), sample)
 
 
 def logits_of(model: Any, tokenizer: Any, sample: Sample) -> Tensor:
@@ -215,15 +192,11 @@ def load_plain(name: str, **options: Any) -> tuple[Any, dict[str, set[str]]]:
     """
     from transformers import AutoModelForSequenceClassification
 
-    try:
-        with quiet_loading():
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                name, output_loading_info=True, **options
-            )
-    except Exception as error:  # any error from an incomplete folder
-        raise CheckpointError(
-            f"Transformers cannot load {name} as a classifier ({first_line(error)})."
-        ) from error
+    problem = f"Transformers cannot load {name} as a classifier ({{error}})."
+    with as_checkpoint_error(problem), quiet_loading():
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name, output_loading_info=True, **options
+        )
     return model.eval(), {key: set(found) for key, found in info.items() if "keys" in key}
 
 

@@ -47,11 +47,11 @@ class ExportConfig:
         check_given(needed, "export CHECKPOINT --output FOLDER")
         if self.drop_constant and self.form != "scalar":
             raise ConfigError(
-                "--drop_constant goes with --form scalar alone: of several raw outputs a constant "
-                "may change comparisons too."
+                "--drop_constant needs --form scalar: with several raw outputs, dropping a "
+                "constant may change comparisons."
             )
         if self.write_base and self.form != "adapters":
-            raise ConfigError("--write_base goes with --form adapters alone; leave it out.")
+            raise ConfigError("--write_base needs --form adapters; leave it out.")
         if self.form == "adapters" and self.dtype != "float32" and not self.write_base:
             raise ConfigError(
                 "adapters keep the precision they were trained in; --dtype is for the backbone of "

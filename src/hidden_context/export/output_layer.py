@@ -82,9 +82,9 @@ def settle_bias(model: Any, *, drop_constant: bool = False) -> tuple[float, str 
         else "Serve the checkpoint itself"
     )
     raise ConfigError(
-        f"{type(model).__name__} has no bias in {name} and no layer normalisation with one before "
-        f"it that could take it, so whoever loads the export would lose the bias {shown}. {remedy} "
-        "with `hidden-context serve`."
+        f"{type(model).__name__} has no bias in {name}, and no layer normalisation before it can "
+        f"absorb the bias {shown}, so the exported model would lose it. {remedy} with "
+        "`hidden-context serve`."
     )
 
 

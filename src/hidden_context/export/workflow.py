@@ -84,9 +84,9 @@ def export_model(config: ExportConfig) -> Exported:
     _check_apart(config, source.base_model)
     if config.form != "adapters" and isinstance(source, AdapterEnsembleRewardModel):
         raise ConfigError(
-            f"an ensemble of {source.head.num_members} adapters is as many networks, which do not "
-            "merge into one. Export it with --form adapters, one of its members' folders by "
-            "itself, or serve it with `hidden-context serve`."
+            f"an ensemble of {source.head.num_members} adapters cannot be merged into one network. "
+            "Export it with --form adapters, export one of its members' folders, or serve it with "
+            "`hidden-context serve`."
         )
     if config.form == "scalar":
         linear_mean_of(source.head)
@@ -107,7 +107,8 @@ def _check_apart(config: ExportConfig, read: str | None) -> None:
     place, target = Path(read).expanduser().resolve(), config.folder
     if target == place or target in place.parents or place in target.parents:
         raise ConfigError(
-            f"--output {config.output} overlaps with {read}, which is read; name another folder."
+            f"--output {config.output} overlaps with {read}, which the export reads; name another "
+            "folder."
         )
 
 
@@ -125,8 +126,8 @@ def _check_free(config: ExportConfig) -> None:
         )
     if not (target / HEAD_FILE).is_file():
         raise ConfigError(
-            f"--output {config.output} holds no {HEAD_FILE}, so it is no earlier export and is not "
-            "replaced; name another folder."
+            f"--output {config.output} holds no {HEAD_FILE}, so it is not an earlier export and "
+            "stays as it is; name another folder."
         )
 
 
@@ -140,8 +141,9 @@ def linear_mean_of(head: Head) -> LinearMean:
     if mean is None:
         kind = head.type if head.member is head else f"{head.type} of {head.member.type}"
         raise ConfigError(
-            f"the mean reward of its {kind} head is no linear function of its {head.num_outputs} "
-            "raw outputs, so no classifier with one output computes it. Export them all with "
+            f"the mean reward of the {kind} head is not a linear function of its "
+            f"{head.num_outputs} raw outputs, so no classifier with one output computes it. Export "
+            "them all with "
             "--form full, or serve the mean with `hidden-context serve`."
         )
     return mean
@@ -209,4 +211,4 @@ def write_classifier(
     with quiet_loading():
         plain.write_weights(folder)
     found = classifier_outputs(folder, sample, source.device)
-    return Written(plain, found, expected - dropped, [note for note in notes if note])
+    return plain, found, expected - dropped, [note for note in notes if note]

@@ -159,7 +159,7 @@ class Head(abc.ABC):
     def _check(self, raw: Tensor) -> Tensor:
         if raw.dim() == 0 or raw.shape[-1] != self.num_outputs:
             raise ConfigError(
-                f"the {self.type} head reads {self.num_outputs} outputs per text, but the raw "
-                f"outputs have shape {tuple(raw.shape)}."
+                f"the {self.type} head needs raw outputs of shape (…, {self.num_outputs}), but "
+                f"they have shape {tuple(raw.shape)}."
             )
         return raw

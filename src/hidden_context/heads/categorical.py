@@ -60,12 +60,8 @@ class CategoricalHead(Head):
         """Return the weighted negative entropy of the batch's mean distribution (see the class)."""
         if self.entropy_coeff == 0:
             return super().penalty(raw_chosen, raw_rejected)
-        log_probs = torch.cat(
-            [
-                self.distribution(raw).log_probs.reshape(-1, self.num_atoms)
-                for raw in (raw_chosen, raw_rejected)
-            ]
-        )
+        sides = torch.stack([raw_chosen, raw_rejected])
+        log_probs = self.distribution(sides).log_probs.flatten(0, -2)
         log_count = torch.log(log_probs.new_tensor(float(log_probs.shape[0])))
         log_mean = torch.logsumexp(log_probs, dim=0) - log_count
         return self.entropy_coeff * (log_mean.exp() * log_mean).sum()

@@ -59,8 +59,8 @@ class FactorHead(Head):
     def meaning(self) -> str:
         """Description of the raw outputs for readers."""
         return (
-            f"mean, {self.num_factors} loadings on the annotator's context, and standard deviation "
-            "of the noise before softplus"
+            f"mean, loadings on the annotator's context (num_factors {self.num_factors}), and "
+            "standard deviation of the noise before softplus"
         )
 
     @property

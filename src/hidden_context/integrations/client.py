@@ -199,12 +199,11 @@ class RewardClient:
 
     def _settings(self) -> dict[str, Any]:
         token = os.environ.get(TOKEN_VARIABLE)
-        limits = self._http.Limits(max_connections=self.options.concurrency)
         timeout = self._http.Timeout(self.options.timeout, connect=self.options.connect_timeout)
         return {
             "base_url": self.url,
             "headers": {"Authorization": f"Bearer {token}"} if token else {},
-            "limits": limits,
+            "limits": self._http.Limits(max_connections=self.options.concurrency),
             "timeout": timeout,
             "transport": self._transport,
         }
@@ -258,7 +257,7 @@ def _read(response: Any, problem: str | None, items: Sequence[int], url: str) ->
             raise RewardServerError(f"{url} failed with {status} for {_names(items)}: {message}.")
         if status in (401, 403):
             raise ConfigError(
-                f"{url} asks for a token ({message}). Put it into the environment variable "
+                f"{url} requires a token ({message}). Put it into the environment variable "
                 f"{TOKEN_VARIABLE}."
             )
         raise ConfigError(f"{url} refused {_names(items)} with {status}: {message}.")
@@ -267,7 +266,7 @@ def _read(response: Any, problem: str | None, items: Sequence[int], url: str) ->
         count = len(answer["mean"])
     except (ValueError, TypeError, KeyError):
         raise RewardServerError(
-            f"{url} answered {status} with something else than rewards. Check that it is the "
+            f"{url} answered {status}, but the answer holds no rewards. Check that it is the "
             "address of hidden-context serve."
         ) from None
     if count != len(items):

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from hidden_context.data.dialogue import Conversation
 from hidden_context.errors import ConfigError, HiddenContextWarning, OverOptimisedError
 from hidden_context.integrations.sources import Answered, LocalSource, RewardSource
 from hidden_context.scoring.guard import Guard, Seen, parse_guard
@@ -54,7 +53,7 @@ def seen_of(answered: Iterable[Answered]) -> list[Seen]:
             continue
         if where is None:
             raise ConfigError(
-                "the guard needs percentiles, but the server answers none: its model has no "
+                "the guard needs percentiles, but the server returns none: its model has no "
                 f"reference, or it runs an earlier release. {_REMEDY}"
             )
         prompt = found.candidates.prompt
@@ -100,8 +99,8 @@ def observe_each(
     observe(guard, [Seen(key, [s], [d]) for key, s, d in each])
 
 
-def prompt_key(prompt: Conversation) -> str:
-    """Write a prompt as a key that equal prompts share."""
+def prompt_key(prompt: Any) -> str:
+    """Write a prompt, perhaps with its tools, as a key that equal prompts share."""
     return json.dumps(prompt, sort_keys=True, default=repr)
 
 

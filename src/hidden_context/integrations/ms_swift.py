@@ -51,8 +51,7 @@ def reward_orm(
         ConfigError: If there is a guard, but the model has no reference.
     """
     source = open_source(model_or_url, name=name, annotator=annotator)
-    own = check_guard(guard, source)
-    ask = partial(score, source, risk=risk, unscored=unscored, guard=own)
+    ask = partial(score, source, risk=risk, unscored=unscored, guard=check_guard(guard, source))
 
     class HiddenContextReward:
         """An outcome reward of completions; equal prompts are run once."""

@@ -1,6 +1,6 @@
 """OpenRLHF: ``reward_func`` for the Python file that ``--reward.remote_url`` may name.
 
-OpenRLHF asks a server by itself: ``--reward.remote_url http://127.0.0.1:8000/get_reward``. The
+OpenRLHF queries a server directly: ``--reward.remote_url http://127.0.0.1:8000/get_reward``. The
 function here is for a model in the trainer's own processes.
 """
 
@@ -58,7 +58,7 @@ def reward_function(
     source = open_source(model, annotator=annotator)
     if not isinstance(source, LocalSource):
         raise ConfigError(
-            "OpenRLHF asks a server by itself: give --reward.remote_url URL/get_reward, and the "
+            "OpenRLHF queries a server directly: give --reward.remote_url URL/get_reward, and the "
             "risk measure to hidden-context serve --risk."
         )
     local, own = source, check_guard(guard, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from hidden_context import risk as risks
 from hidden_context.data.dialogue import Conversation
 from hidden_context.data.example import Tools
 from hidden_context.errors import ConfigError, DataError
-from hidden_context.integrations.guard import Guard, check_guard, observe, seen_of
+from hidden_context.integrations.guard import Guard, check_guard, observe, prompt_key, seen_of
 from hidden_context.integrations.sources import Answered, Candidates, Model, open_source
 
 Unscored = Literal["error", "none"]
@@ -59,16 +58,11 @@ class Batch:
             return result
 
         named = ("values", "mean", "stddev", "log_sigma", "distance")
-        return cls(
-            answered,
-            reasons,
-            **{name: column(getattr(own, name) for own in rewards) for name in named},
-            disagreement=column([own.disagreement] * len(own.mean) for own in rewards),
-            shares={
-                name: column(own.shares.get(name, []) for own in rewards)
-                for name in dict.fromkeys(name for own in rewards for name in own.shares)
-            },
-        )
+        columns = {name: column(getattr(own, name) for own in rewards) for name in named}
+        divided = column([own.disagreement] * len(own.mean) for own in rewards)
+        causes = dict.fromkeys(name for own in rewards for name in own.shares)
+        shares = {name: column(own.shares.get(name, []) for own in rewards) for name in causes}
+        return cls(answered, reasons, **columns, disagreement=divided, shares=shares)
 
     @property
     def has_reference(self) -> bool:
@@ -98,19 +92,18 @@ def group_by_prompt(
         DataError: If their numbers differ.
     """
     if not len(prompts) == len(responses) == len(tools if tools is not None else prompts):
-        raise DataError(f"{len(prompts)} prompts do not go with {len(responses)} responses")
+        raise DataError(
+            f"there are {len(prompts)} prompts for {len(responses)} responses",
+            remedy="Give one prompt, and tools if any, for each response",
+        )
     groups: dict[str, list[int]] = {}
     for item, prompt in enumerate(prompts):
-        key = json.dumps([prompt, tools[item] if tools else None], sort_keys=True, default=repr)
-        groups.setdefault(key, []).append(item)
+        groups.setdefault(prompt_key([prompt, tools and tools[item]]), []).append(item)
     return [
         Candidates(
-            prompts[items[0]],
-            [responses[item] for item in items],
-            items,
-            tools[items[0]] if tools else None,
+            prompts[own[0]], [responses[n] for n in own], own, tools[own[0]] if tools else None
         )
-        for items in groups.values()
+        for own in groups.values()
     ]
 
 
@@ -190,8 +183,9 @@ def _groups(
     alone = next((group for group in groups if len(group.items) == 1), None)
     if alone is not None and risks.parse(risk).is_relative:
         raise ConfigError(
-            f"{risk} compares the responses to a prompt, but item {alone.items[0]} is the only one "
-            "to its own. Ask for all responses to a prompt together, or choose another measure."
+            f"{risk} compares the responses to a prompt, but item {alone.items[0]} is the only "
+            "response to its prompt. Ask for all responses to a prompt together, or choose another "
+            "measure."
         )
     return groups
 
@@ -203,7 +197,7 @@ def _batch(answered: Sequence[Answered], unscored: Unscored, guard: Guard | None
         item = min(batch.reasons)
         raise DataError(
             f"item {item} cannot be scored: {batch.reasons[item]}",
-            remedy="Leave it out, or say unscored='none' where the trainer takes None for it",
+            remedy="Leave it out, or pass unscored='none' if the trainer takes None for a reward",
         )
     if guard is not None:
         observe(guard, seen_of(answered))

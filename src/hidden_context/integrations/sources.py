@@ -152,15 +152,11 @@ class LocalSource:
         raw, distance = answers.raw[kept], answers.distance
         if distance is not None:
             distance = distance[kept]
-        found = self.scorer.describe(raw, measure, annotator=self.annotator, distance=distance)
-        return Rewards(
-            found.values[str(measure)].tolist(),
-            found.mean.tolist(),
-            found.stddev.tolist(),
-            found.preferred.tolist(),
-            {name: share.tolist() for name, share in found.shares.items()},
-            found.percentiles,
-        )
+        found = self.scorer.describe(raw, [measure], self.annotator, distance=distance)
+        numbers = (found.values[str(measure)], found.mean, found.stddev, found.preferred)
+        values, mean, stddev, preferred = (each.tolist() for each in numbers)
+        shares = {name: share.tolist() for name, share in found.shares.items()}
+        return Rewards(values, mean, stddev, preferred, shares, found.percentiles)
 
 
 class RemoteSource:
@@ -196,18 +192,8 @@ class RemoteSource:
         return self._read(rounds)
 
     def _requests(self, rounds: _Rounds, risk: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "model": self.model,
-                "prompt": group.prompt,
-                "responses": list(group.responses),
-                "tools": group.tools,
-                "risk": risk,
-                "annotator": self.annotator,
-                "items": group.items,
-            }
-            for group in (rounds.groups[n] for n in rounds.open)
-        ]
+        common: Any = {"model": self.model, "risk": risk, "annotator": self.annotator}
+        return [common | vars(rounds.groups[n]) for n in rounds.open]
 
     def _read(self, rounds: _Rounds) -> list[Answered]:
         return [
@@ -233,8 +219,8 @@ class RemoteSource:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RewardServerError(
-                f"{self.client.url} answered without what is needed ({error!r}). Check that it "
-                "runs the same release of hidden-context."
+                f"the answer of {self.client.url} lacks a field, or has a wrong one ({error!r}). "
+                "Check that it runs the same release of hidden-context."
             ) from error
         if len(rewards.values) != len(group.items) or not all(map(math.isfinite, rewards.values)):
             raise RewardServerError(f"{self.client.url} answered a reward that is not a number.")
@@ -293,7 +279,7 @@ def open_source(
     if isinstance(model, RewardClient):
         return RemoteSource(model, name, annotator)
     if name is not None:
-        raise ConfigError(f"a model's name {name!r} is for servers, which hold several.")
+        raise ConfigError(f"name={name!r} is for servers of several models; leave it out.")
     if isinstance(model, (str, Path)):
         model = load_model(str(model), ModelOptions())
     if isinstance(model, RewardModel):
@@ -307,14 +293,10 @@ def open_source(
     )
 
 
-@lru_cache(maxsize=8)
-def _opened(model: str, name: str | None, annotator: str | None) -> RewardSource:
-    return open_source(model, name=name, annotator=annotator)
+_opened = lru_cache(maxsize=8)(open_source)
 
 
-def shared_source(
-    model: str, *, name: str | None = None, annotator: str | None = None
-) -> RewardSource:
+def shared_source(model: str, *, name: str | None = None) -> RewardSource:
     """Open a checkpoint or a server once for the whole process (see ``open_source``)."""
     with _opening:  # threads that ask at the same time load it once
-        return _opened(model, name, annotator)
+        return _opened(model, name=name)

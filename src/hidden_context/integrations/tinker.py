@@ -42,8 +42,9 @@ class DistributionPreferenceModel:
             DataError: If a completion cannot be scored: item 0 is A, item 1 is B.
             OverOptimisedError: If the guard stops.
         """
-        prompt = _messages(comparison.prompt_conversation)
-        sides = [_messages(side) for side in (comparison.completion_A, comparison.completion_B)]
+        conversations = comparison.completion_A, comparison.completion_B
+        prompt = list(map(_message, comparison.prompt_conversation))
+        sides = [list(map(_message, side)) for side in conversations]
         batch = await score_async(self.source, [prompt, prompt], sides, guard=self.guard)
         preferred = batch.answered[0].rewards.preferred
         return preferred[1][0] - preferred[0][1]
@@ -85,10 +86,6 @@ def preference_model_builder(
     """
     own = None if guard is None else parse_guard(guard)
     return lambda: preference_model(model_or_url, name=name, annotator=annotator, guard=own)
-
-
-def _messages(conversation: Sequence[Mapping[str, Any]]) -> list[Message]:
-    return [_message(message) for message in conversation]
 
 
 def _message(message: Mapping[str, Any]) -> Message:

@@ -131,8 +131,7 @@ def _logged(batch: Batch, title: str, columns: dict[str, Any]) -> list[float | N
         per_response["distance"] = batch.distance
     log_metric, log_extra = columns.get("log_metric"), columns.get("log_extra")
     if log_metric is not None:
-        averaged = per_response | {"log_sigma": batch.log_sigma} | batch.shares
-        for what, values in averaged.items():
+        for what, values in (per_response | {"log_sigma": batch.log_sigma} | batch.shares).items():
             mean = finite_mean(values)
             if mean is not None:
                 log_metric(f"rewards/{title}/{what}", mean)

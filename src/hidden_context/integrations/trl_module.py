@@ -72,7 +72,7 @@ class RewardModule(nn.Module):
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         rows = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
         answers = self._scorer.raw([TokenIds(tuple(frame(ids, self._special))) for ids in rows])
-        values = self._scorer.values(answers.complete("item"), self.measure)
+        values = self.measure(self._scorer.rewards(answers.complete("item")))
         observe_each(self.guard, list(map(str, rows)), self._scorer, answers)
         return SequenceClassifierOutput(logits=values[:, None].float().to(input_ids.device))
 
@@ -90,15 +90,15 @@ def reward_module(
             text by itself, and watches σ and distance alone; ``reward_function`` knows more.
 
     Raises:
-        ConfigError: If it is no reward model that reads tokens, the measure is relative, or there
-            is a guard, but the model has no reference.
+        ConfigError: If it is not a reward model that reads tokens, the measure is relative, or
+            there is a guard, but the model has no reference.
     """
     if isinstance(model, (str, Path)):
         model = load_model(str(model), ModelOptions())
     if not isinstance(model, SequenceRewardModel):
         raise ConfigError(
-            f"a network's one logit is made of a model that reads tokens, not of "
-            f"{type(model).__name__}. Use reward_function, which takes every kind of model."
+            f"reward_module needs a reward model that reads tokens, not {type(model).__name__}. "
+            "Use reward_function, which takes every kind of model."
         )
     return RewardModule(model, risk, guard)
 

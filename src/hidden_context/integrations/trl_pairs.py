@@ -61,16 +61,12 @@ class PairBuilder:
 
     def __post_init__(self) -> None:
         if self.contested not in ("skip", "soften", "keep"):
-            raise ConfigError(
-                f"contested pairs are skipped, softened or kept (skip, soften, keep), not "
-                f"{self.contested!r}."
-            )
+            raise ConfigError(f"contested is skip, soften or keep, not {self.contested!r}.")
         if not 0.5 <= self.agreement < 1:
             raise ConfigError(f"agreement is a probability in [0.5, 1), not {self.agreement}.")
         if self.pairs < 1 or self.copies < 2:
             raise ConfigError(
-                f"pairs must be at least 1 and copies at least 2, not {self.pairs} and "
-                f"{self.copies}."
+                f"pairs must be at least 1, copies at least 2; got {self.pairs} and {self.copies}."
             )
 
     def __call__(self, examples: Iterable[Mapping[str, Any]]) -> BuiltPairs:
@@ -94,7 +90,6 @@ class PairBuilder:
             unscored=self.unscored,
             guard=self.guard,
         )
-        values = batch.values
         # examples of equal prompts are scored together, but no pair is made across them
         preferred = {
             (items[i], items[j]): probability
@@ -107,7 +102,7 @@ class PairBuilder:
         contested, without, first = 0, [], 0
         for place, (example, count) in enumerate(zip(examples, counts, strict=True)):
             items = [n for n in range(first, first + count) if n not in batch.reasons]
-            possible = _possible(items, values, preferred)
+            possible = _possible(items, batch.values, preferred)
             least = self.agreement if self.contested == "skip" else 0.0
             kept = [pair for pair in possible if pair.probability >= least]
             contested += len(possible) - len(kept)
@@ -229,11 +224,7 @@ def _count(place: int, example: Mapping[str, Any]) -> int:
         raise DataError(f"example {place} has no {missing!r}", field=missing)
     count = len(example["responses"])
     if isinstance(example["responses"], str) or count < 2:
-        raise DataError(
-            f"example {place} has fewer than two responses",
-            field="responses",
-            remedy="A pair needs two",
-        )
+        raise DataError(f"example {place} has fewer than two responses", field="responses")
     return count
 
 
@@ -244,8 +235,7 @@ def _possible(
     pairs = []
     for a, b in itertools.combinations(items, 2):
         first, second = (a, b) if (values[a], preferred[a, b]) >= (values[b], 0.5) else (b, a)
-        gap = values[first] - values[second]
-        pairs.append(_Pair(first, second, preferred[first, second], gap))
+        pairs.append(_Pair(first, second, preferred[first, second], values[first] - values[second]))
     return sorted(pairs, key=lambda pair: (-pair.probability, -pair.gap))
 
 

@@ -14,7 +14,7 @@ from hidden_context.likelihood.base import Likelihood
 from hidden_context.likelihood.covariates import Value
 from hidden_context.likelihood.ensemble import make_likelihood
 from hidden_context.likelihood.labels import Labels
-from hidden_context.likelihood.single import HeadLikelihood
+from hidden_context.likelihood.single import HeadLikelihood, members_of
 
 _STEPS: Final = 60
 _TOLERANCE: Final = 1e-4
@@ -61,15 +61,17 @@ def adapt(
         design = coding.encode(covariates)
     beyond = int(labels.annotator.max()) if labels.num_judgements else -1
     if beyond >= len(names):
-        raise ConfigError(f"judgement by person {beyond}, but {len(names)} names are given.")
+        raise ConfigError(
+            f"a judgement has the annotator index {beyond}, but names has the length {len(names)}."
+        )
     options = dataclasses.replace(likelihood.options, names=tuple(names))
     adapted = make_likelihood(likelihood.head, options, design)
     learned = next(likelihood.parameters())
     adapted = adapted.to(device=raw.device, dtype=learned.dtype)
-    for old, new in zip(_heads(likelihood), _heads(adapted), strict=True):
+    for old, new in zip(members_of(likelihood), members_of(adapted), strict=True):
         _take_over(old, new)
     adapted.requires_grad_(False)
-    own = [part for head in _heads(adapted) for part in _of_people(head)]
+    own = [part for head in members_of(adapted) for part in _of_people(head)]
     for parameter in own:
         parameter.requires_grad_(True)
     if labels.num_judgements:
@@ -94,10 +96,6 @@ def _minimise(adapted: Likelihood, raw: Tensor, labels: Labels, own: list[nn.Par
         optimizer.step(closure)
 
 
-def _heads(likelihood: Likelihood) -> list[HeadLikelihood]:
-    return [part for part in likelihood.modules() if isinstance(part, HeadLikelihood)]
-
-
 def _take_over(old: HeadLikelihood, new: HeadLikelihood) -> None:
     """Copy everything that does not belong to one person; start everybody at the prior."""
     of_people = {id(parameter) for parameter in _of_people(new)}
@@ -107,12 +105,11 @@ def _take_over(old: HeadLikelihood, new: HeadLikelihood) -> None:
         for name, values in new.state_dict(keep_vars=True).items():
             if id(values) not in of_people | buffers:
                 values.copy_(learned[name])
-        if new.annotators is not None:
-            new.annotators.location.zero_()
-            if new.annotators.log_scale is not None:
-                new.annotators.log_scale.zero_()
-        if new.habits is not None and new.habits.log_scale is not None:
-            new.habits.log_scale.copy_(new.habits.log_prior_scale.expand_as(new.habits.log_scale))
+        for known in (new.annotators, new.habits):
+            if known is not None:
+                known.location.zero_()
+                if known.log_scale is not None:
+                    known.log_scale.copy_(known.log_prior_scales().expand_as(known.log_scale))
 
 
 def _of_people(head: HeadLikelihood) -> list[nn.Parameter]:

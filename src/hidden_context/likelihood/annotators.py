@@ -44,7 +44,63 @@ class AnnotatorNames:
         return UNKNOWN if name is None else self._index.get(str(name), UNKNOWN)
 
 
-class AnnotatorEmbeddings(nn.Module):
+def rows_of(table: Tensor, unknown: Tensor, annotator: Tensor) -> Tensor:
+    """Select annotators' rows of a table ``(U, …)``; −1 gives the row ``unknown``."""
+    return torch.cat([table, unknown.unsqueeze(0)])[annotator]
+
+
+class AnnotatorPosterior(nn.Module):
+    """Posterior of K quantities of each annotator, normals or points, with a normal prior.
+
+    Attributes:
+        location: Locations of the U annotators, of shape ``(U, K)``.
+        log_scale: Logarithms of the scales, of that shape; None for points.
+    """
+
+    location: nn.Parameter
+    log_scale: nn.Parameter | None
+
+    def log_prior_scales(self) -> Tensor:
+        """Return the logarithms of the prior's scales τ, of shape ``(K,)``."""
+        return self.location.new_zeros(self.location.shape[-1])
+
+    @property
+    def prior_scale(self) -> Tensor:
+        """Scales τ of the prior, of shape ``(K,)``."""
+        return self.log_prior_scales().exp()
+
+    def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the posterior of each annotator, or the prior.
+
+        Args:
+            annotator: Indices of shape ``(A,)``; −1 gives the prior.
+
+        Returns:
+            Location and scale, each of shape ``(A, K)``, no unit.
+        """
+        prior = self.prior_scale
+        own = torch.zeros_like(self.location) if self.log_scale is None else self.log_scale.exp()
+        location = rows_of(self.location, torch.zeros_like(prior), annotator)
+        return location, rows_of(own, prior, annotator)
+
+    def prior(self) -> Tensor:
+        r"""Return the cost of leaving the prior, summed over annotators, in nats.
+
+        .. math:: \sum_u \operatorname{KL}\bigl(q_u\,\|\,N(0, \tau^2)\bigr) \quad\text{or}\quad
+            \sum_u \tfrac12\|m_u/\tau\|^2
+
+        Returns:
+            A scalar; for points the negative log prior without its constant.
+        """
+        log_prior = self.log_prior_scales()
+        cost = 0.5 * self.location.square() * torch.exp(-2 * log_prior)
+        if self.log_scale is not None:
+            between = self.log_scale - log_prior
+            cost = cost + 0.5 * torch.expm1(2 * between) - between
+        return cost.sum()
+
+
+class AnnotatorEmbeddings(AnnotatorPosterior):
     r"""Posterior of each annotator's context :math:`z_u`, with the prior :math:`N(0, I_F)`.
 
     ``variational``: :math:`q(z_u) = N(m_u, \operatorname{diag}\tau_u^2)`, with the prior as a KL
@@ -83,36 +139,3 @@ class AnnotatorEmbeddings(nn.Module):
     def num_factors(self) -> int:
         """Number F of factors."""
         return int(self.location.shape[-1])
-
-    def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior of each annotator, or the prior.
-
-        Args:
-            annotator: Indices of shape ``(A,)``; −1 gives the prior.
-
-        Returns:
-            Location and scale of z, each of shape ``(A, F)``, no unit.
-        """
-        known = (annotator >= 0).unsqueeze(-1)
-        place = annotator.clamp(min=0)
-        if not len(self.location):
-            zero = self.location.new_zeros((len(annotator), self.num_factors))
-            return zero, zero + 1
-        location = torch.where(known, self.location[place], 0.0)
-        if self.log_scale is None:
-            return location, torch.where(known, 0.0, torch.ones_like(location))
-        return location, torch.where(known, self.log_scale[place].exp(), 1.0)
-
-    def prior(self) -> Tensor:
-        r"""Return the cost of leaving the prior, summed over annotators, in nats.
-
-        .. math:: \sum_u \operatorname{KL}\bigl(q(z_u)\,\|\,N(0, I)\bigr) \quad\text{or}\quad
-            \sum_u \tfrac12\|m_u\|^2
-
-        Returns:
-            A scalar.
-        """
-        cost = 0.5 * self.location.square()
-        if self.log_scale is not None:
-            cost = cost + 0.5 * torch.expm1(2 * self.log_scale) - self.log_scale
-        return cost.sum()

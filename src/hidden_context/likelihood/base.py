@@ -29,7 +29,7 @@ class LikelihoodOptions:
         levels: Answers to a comparison: 2, 3, 5 or 7 (see ``Outcomes``).
         margin_scale: Reward units per unit of a comparison's margin; 0 leaves margins out.
         inference: How what differs between annotators is learned, or None for not at all.
-        taste: Whether annotators have contexts of their own; needs a head with factors.
+        taste: Whether each annotator has a context; needs a head with factors.
         habits: Habits of annotators that are learned (see ``AnnotatorHabits``).
         covariates: How what is known of annotators becomes numbers; None where nothing is.
         names: The annotators' names; empty where they play no part.
@@ -119,7 +119,7 @@ class Likelihood(nn.Module, abc.ABC):
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
-            labels: Labels of those responses, with J judgements.
+            labels: Labels of the same responses, with J judgements.
 
         Returns:
             Losses in nats, of shape ``(J,)``: comparisons first, then ratings.
@@ -131,7 +131,7 @@ class Likelihood(nn.Module, abc.ABC):
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
-            labels: Labels of those responses.
+            labels: Labels of the same responses.
 
         Returns:
             The predictions for C comparisons and D ratings.
@@ -215,7 +215,7 @@ class Likelihood(nn.Module, abc.ABC):
 
         Args:
             raw: Raw outputs of shape ``(R, K)``.
-            labels: Labels of those responses.
+            labels: Labels of the same responses.
 
         Returns:
             Losses in nats, of shape ``(J,)``, without weights and penalties.
@@ -296,8 +296,8 @@ class Likelihood(nn.Module, abc.ABC):
         """
         if not self.knows_tastes or not len(self.names):
             raise ConfigError(
-                "this model knows no annotators; train a factor head with --annotators on data "
-                "that name them."
+                "this model has not learned annotators; train a factor head with --annotators on "
+                "data that name them."
             )
 
     def rewards_by_annotator(

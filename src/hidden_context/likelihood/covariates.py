@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hidden_context.errors import ConfigError
+from hidden_context.likelihood.annotators import rows_of
 
 FEWEST_PEOPLE: Final = 5
-"""A group of fewer people has no effect of its own: it would describe persons."""
+"""A group of fewer people has no separate effect, which would describe persons."""
 
 COEFFICIENT_SCALE: Final = 0.3
 """Prior scale of a covariate's effect, in the units of tastes and of habits' logarithms."""
@@ -65,12 +66,12 @@ class CovariateCoding:
             values = [person[name] for person in people if name in person]
             numbers = [float(value) for value in values if not isinstance(value, str)]
             if len(numbers) >= FEWEST_PEOPLE:
-                columns += _standardised(name, None, numbers, len(numbers))
+                columns += _standardised(name, None, numbers)
             texts = Counter(value for value in values if isinstance(value, str))
             for level, count in sorted(texts.items()):
                 rest = len(values) - count
                 if min(count, rest) >= FEWEST_PEOPLE:
-                    columns += _standardised(name, level, [1.0] * count + [0.0] * rest, len(values))
+                    columns += _standardised(name, level, [1.0] * count + [0.0] * rest)
         return cls(tuple(columns))
 
     def encode(self, people: Sequence[Mapping[str, Value]]) -> Tensor:
@@ -98,21 +99,17 @@ class CovariateEffects(nn.Module):
     def means(self, annotator: Tensor) -> Tensor:
         """Return annotators' prior means, ``(A,)`` to ``(A, size)``; −1 is the average person."""
         design = self.get_buffer("design")
-        if not len(design):
-            return self.coefficients.new_zeros((len(annotator), self.coefficients.shape[1]))
-        own = design[annotator.clamp(min=0)] * (annotator >= 0).unsqueeze(-1)
-        return own @ self.coefficients
+        average = design.new_zeros(design.shape[1])
+        return rows_of(design, average, annotator) @ self.coefficients
 
     def prior(self) -> Tensor:
         """Return the negative log prior of B without its constant, in nats, a scalar."""
         return 0.5 * (self.coefficients / COEFFICIENT_SCALE).square().sum()
 
 
-def _standardised(
-    name: str, level: str | None, values: Sequence[float], count: int
-) -> list[Covariate]:
-    mean = sum(values) / count
-    scale = math.sqrt(sum((value - mean) ** 2 for value in values) / count)
+def _standardised(name: str, level: str | None, values: Sequence[float]) -> list[Covariate]:
+    mean = sum(values) / len(values)
+    scale = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
     return [Covariate(name, level, mean, scale)] if scale > 0 else []
 
 

@@ -13,7 +13,7 @@ from hidden_context.distributions.log_space import logsumexp
 from hidden_context.heads import Head
 from hidden_context.likelihood.base import Likelihood, LikelihoodOptions, Predictions
 from hidden_context.likelihood.labels import Labels
-from hidden_context.likelihood.single import HeadLikelihood
+from hidden_context.likelihood.single import HeadLikelihood, members_of
 
 
 class EnsembleLikelihood(Likelihood):
@@ -47,8 +47,7 @@ class EnsembleLikelihood(Likelihood):
 
     def predict(self, raw: Tensor, labels: Labels) -> Predictions:
         """Average the members' probabilities (see the base class)."""
-        pairs = zip(self._members(), self._split(raw), strict=True)
-        found = [member.predict(own, labels) for member, own in pairs]
+        found = [member.predict(own, labels) for member, own in self._pairs(raw)]
         forward, backward, _, ratings = (torch.stack(part) for part in zip(*found, strict=True))
         return Predictions(
             _log_mean_exp(forward), _log_mean_exp(backward), found[0].share, _log_mean_exp(ratings)
@@ -64,37 +63,34 @@ class EnsembleLikelihood(Likelihood):
 
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
         """Return each member's location and scale, each ``(A, M, F)`` (see the base class)."""
-        location, scale = zip(*(m.posterior(annotator) for m in self._members()), strict=True)
+        location, scale = zip(*(m.posterior(annotator) for m in members_of(self)), strict=True)
         return torch.stack(location, 1), torch.stack(scale, 1)
 
     def habit_posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
         """Return each member's location and scale, each ``(A, M, H)`` (see the base class)."""
-        location, scale = zip(*(m.habit_posterior(annotator) for m in self._members()), strict=True)
+        location, scale = zip(
+            *(m.habit_posterior(annotator) for m in members_of(self)), strict=True
+        )
         return torch.stack(location, 1), torch.stack(scale, 1)
 
     def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         """Return all members' nodes, M times as many (see the base class)."""
-        pairs = zip(self._members(), self._split(raw), strict=True)
-        answers, weights = zip(*(m.answer_nodes(own, labels) for m, own in pairs), strict=True)
+        each = (member.answer_nodes(own, labels) for member, own in self._pairs(raw))
+        answers, weights = zip(*each, strict=True)
         return torch.cat(answers, dim=-2), torch.cat(weights) / len(self.members)
 
     def prior(self) -> Tensor:
         """Return the mean of the members' priors (see the base class)."""
-        return torch.stack([member.prior() for member in self._members()]).mean()
+        return torch.stack([member.prior() for member in members_of(self)]).mean()
 
-    def _split(self, raw: Tensor) -> tuple[Tensor, ...]:
-        """Return each member's raw outputs."""
-        return raw.unflatten(-1, (len(self.members), -1)).unbind(-2)
-
-    def _members(self) -> Iterator[HeadLikelihood]:
-        for member in self.members:
-            assert isinstance(member, HeadLikelihood)
-            yield member
+    def _pairs(self, raw: Tensor) -> Iterator[tuple[HeadLikelihood, Tensor]]:
+        """Return each member with its raw outputs."""
+        own = raw.unflatten(-1, (len(self.members), -1)).unbind(-2)
+        return zip(members_of(self), own, strict=True)
 
     def _each(self, raw: Tensor, function: Callable[[HeadLikelihood, Tensor], Tensor]) -> Tensor:
         """Apply a function to each member and its raw outputs: ``(M, …)``."""
-        pairs = zip(self._members(), self._split(raw), strict=True)
-        return torch.stack([function(member, own) for member, own in pairs])
+        return torch.stack([function(member, own) for member, own in self._pairs(raw)])
 
 
 def _log_mean_exp(values: Tensor) -> Tensor:

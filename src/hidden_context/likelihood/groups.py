@@ -33,7 +33,7 @@ def check_groups(likelihood: Likelihood, groups: Groups) -> AnnotatorNames:
     likelihood.check_annotators()
     known = likelihood.names
     if not groups:
-        raise ConfigError("no group of annotators is named.")
+        raise ConfigError("there are no groups; give at least one group of annotators.")
     for group, members in groups.items():
         names = [str(member) for member in members]
         if not names:
@@ -101,5 +101,5 @@ def worst_group(values: Mapping[str, Tensor]) -> Tensor:
     Source: max-min of Rawls (1971); MaxMin-RLHF (Chakraborty et al., 2024) for reward models.
     """
     if not values:
-        raise ConfigError("no group of annotators is named.")
+        raise ConfigError("there are no groups; give at least one group of annotators.")
     return torch.stack(list(values.values())).amin(0)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hidden_context.distributions.log_space import logsumexp
 from hidden_context.errors import ConfigError
-from hidden_context.likelihood.annotators import Inference
+from hidden_context.likelihood.annotators import AnnotatorPosterior, Inference
 
 Habit = Literal["sharpness", "readiness", "position"]
 HABITS: Final[tuple[str, ...]] = get_args(Habit)
@@ -23,7 +23,7 @@ _ALONE: Final = 16
 _TOGETHER: Final = {"shift": 7, "sharpness": 3, "readiness": 3}
 
 
-class AnnotatorHabits(nn.Module):
+class AnnotatorHabits(AnnotatorPosterior):
     r"""Posterior of each annotator's habits, whose prior scales are learned.
 
     .. math:: D = (u_a - u_b \mid z) + p, \quad \text{noise} \cdot e^{-s}, \quad
@@ -69,43 +69,9 @@ class AnnotatorHabits(nn.Module):
         )
         self.position_mean = nn.Parameter(torch.zeros(())) if "position" in habits else None
 
-    @property
-    def prior_scale(self) -> Tensor:
-        """Learned scales τ of the prior, of shape ``(H,)``."""
-        return self.log_prior_scale.exp()
-
-    def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the posterior of each annotator's habits, or the prior.
-
-        Args:
-            annotator: Indices of shape ``(A,)``; −1 gives the prior.
-
-        Returns:
-            Location and scale of the H habits, each of shape ``(A, H)``.
-        """
-        known = (annotator >= 0).unsqueeze(-1)
-        prior = self.prior_scale.expand(len(annotator), -1)
-        if not len(self.location):
-            return torch.zeros_like(prior), prior
-        place = annotator.clamp(min=0)
-        location = torch.where(known, self.location[place], 0.0)
-        own = torch.zeros_like(location) if self.log_scale is None else self.log_scale[place].exp()
-        return location, torch.where(known, own, prior)
-
-    def prior(self) -> Tensor:
-        r"""Return the cost of leaving the prior.
-
-        .. math:: \sum_u \operatorname{KL}(q(h_u)\,\|\,N(0, \tau^2))
-
-        Returns:
-            In nats, a scalar; with ``map`` the negative log prior without its constant.
-        """
-        ratio = torch.exp(-2 * self.log_prior_scale)
-        cost = 0.5 * self.location.square() * ratio
-        if self.log_scale is not None:
-            between = self.log_scale - self.log_prior_scale
-            cost = cost + 0.5 * torch.expm1(2 * between) - between
-        return cost.sum()
+    def log_prior_scales(self) -> Tensor:
+        """Return the logarithms of the learned scales τ, of shape ``(H,)``."""
+        return self.log_prior_scale
 
 
 class Nodes(NamedTuple):
@@ -154,13 +120,11 @@ def nodes_of(
     Returns:
         The nodes.
     """
-    names = habits.habits if habits is not None else ()
-    columns = dict(zip(names, range(len(names)), strict=True))
     zero = spread.new_zeros((1, 1))
     location, variance = torch.zeros_like(spread), spread.square()
     others: dict[str, tuple[Tensor, Tensor]] = {}
     if habits is not None and posterior is not None:
-        for name, column in columns.items():
+        for column, name in enumerate(habits.habits):
             mean, scale = (part[:, column].to(spread) for part in posterior)
             if name != "position":
                 others[name] = (mean, scale)

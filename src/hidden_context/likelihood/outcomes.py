@@ -45,8 +45,8 @@ class Outcomes(nn.Module):
     .. math:: P(\text{strength } k) = P(\tau_k < D \le \tau_{k+1}), \qquad
         P(\text{strength } 0) = P(-\tau_1 < D \le \tau_1)
 
-    Thresholds are in reward units. A label without a strength is D > 0, or D > δ where ties have an
-    answer of their own.
+    Thresholds are in reward units. A label without a strength is D > 0, or D > δ where ties have a
+    separate answer.
 
     Args:
         levels: 2, 3, 5 or 7.

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from hidden_context.distributions import Components, RewardDifference
 from hidden_context.errors import ConfigError
+from hidden_context.likelihood.annotators import rows_of
 from hidden_context.likelihood.labels import RatingLabels
 
 RatingKind = Literal["gaussian", "ordinal"]
@@ -38,12 +39,8 @@ class AnnotatorStyles(nn.Module):
 
     def of(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
         """Return a and b of annotators: indices ``(D,)`` to two tensors ``(D,)``."""
-        if not len(self.level):
-            zero = torch.zeros(len(annotator), device=annotator.device)
-            return zero, zero
-        known, place = annotator >= 0, annotator.clamp(min=0)
-        level = torch.where(known, self.level[place], 0.0)
-        return level, torch.where(known, self.log_unit[place], 0.0)
+        none = self.level.new_zeros(())
+        return rows_of(self.level, none, annotator), rows_of(self.log_unit, none, annotator)
 
     def prior(self) -> Tensor:
         """Return the negative log prior, in nats, without its constant: a sum over annotators."""
@@ -68,7 +65,7 @@ class Ratings(nn.Module):
     Args:
         kind: ``gaussian`` or ``ordinal``.
         grades: The K different ratings in ascending order; for ``ordinal`` only.
-        annotators: Number of annotators with a style of their own; None for no styles.
+        annotators: Number of annotators with separate styles; None for no styles.
         unit: l and c > 0, in the data's units; for ``gaussian`` only.
 
     Raises:

@@ -77,7 +77,9 @@ class HeadLikelihood(Likelihood):
         if not self.knows_annotators or not bool(known.any()):
             compared = self._comparison_loss(raw, labels)
         else:
-            compared = self._expected_loss(raw, labels)
+            at_nodes, nodes = self._at_nodes(raw, labels)
+            intervals = _stretched(self.outcomes.intervals(labels.comparisons), nodes)
+            compared = _loss(at_nodes, intervals) @ nodes.weight  # averaged over q(z, h)
             if not bool(known.all()):
                 others = self._comparison_loss(raw, labels.judged_by(None))
                 compared = torch.where(known, compared, others)
@@ -113,22 +115,19 @@ class HeadLikelihood(Likelihood):
     def answer_nodes(self, raw: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         """Return log-probabilities of first, equal and second at nodes (see the base class)."""
         at_nodes, nodes = self._at_nodes(raw, labels)
-        if self.outcomes.levels == 2:
-            edge = torch.zeros_like(at_nodes.mean)
-        else:
-            edge = self.outcomes.thresholds[0].to(at_nodes.mean) * nodes.log_readiness.exp()
+        inner = self.outcomes.thresholds[:1].to(at_nodes.mean)  # none with two levels
+        edge = inner.sum() * nodes.log_readiness.exp()
         first = at_nodes.log_prob_greater(edge)
         second = at_nodes.log_prob_between(-torch.inf, -edge)
-        if self.outcomes.levels == 2:
-            equal = torch.full_like(first, -torch.inf)
-        else:
+        equal = torch.full_like(first, -torch.inf)
+        if len(inner):
             equal = at_nodes.log_prob_between(-edge, edge)
         return torch.stack([first, equal, second], dim=-1), nodes.weight
 
     def rating_means(self, raw: Tensor, labels: Labels) -> Tensor:
         """Return the rating that each annotator is expected to give (see the base class)."""
         if self.ratings is None:
-            raise ConfigError("this model reads no ratings.")
+            raise ConfigError("this model was trained without ratings.")
         return self.ratings.mean(self._rated(raw, labels).mean, labels.ratings)
 
     def posterior(self, annotator: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,15 +165,16 @@ class HeadLikelihood(Likelihood):
         """Refuse habits that the answers or the head cannot show."""
         options = self.options
         if options.inference is None:
-            raise ConfigError("habits of annotators need a way to learn them: inference is None.")
-        if "readiness" in options.habits and options.levels == 2:
             raise ConfigError(
-                "the readiness to tie needs answers that tie: take 3, 5 or 7 levels (--outcomes)."
+                "habits of annotators need the inference variational or map, but it is None."
             )
+        if "readiness" in options.habits and options.levels == 2:
+            raise ConfigError("the habit readiness needs ties; use 3, 5 or 7 levels (--outcomes).")
         nothing = self.head.distribution(torch.zeros((1, self.head.num_outputs)))
         if "sharpness" in options.habits and nothing.difference(nothing).kernel == "uniform":
             raise ConfigError(
-                f"a {self.head.type} head has no noise that an annotator's sharpness could divide."
+                f"the habit sharpness divides a head's noise, but a {self.head.type} head has no "
+                "noise."
             )
 
     def _sides(self, raw: Tensor, labels: Labels) -> tuple[RewardDistribution, RewardDistribution]:
@@ -236,12 +236,6 @@ class HeadLikelihood(Likelihood):
             return -forward
         return cross_entropy(forward, second.log_prob_greater(first), share)
 
-    def _expected_loss(self, raw: Tensor, labels: Labels) -> Tensor:
-        """Return each comparison's loss averaged over q(z, h), ``(C,)``, by quadrature."""
-        intervals = self.outcomes.intervals(labels.comparisons)
-        at_nodes, nodes = self._at_nodes(raw, labels)
-        return _loss(at_nodes, _stretched(intervals, nodes)) @ nodes.weight
-
     def _rating_loss(self, raw: Tensor, labels: Labels) -> Tensor:
         """Return each rating's training loss, ``(D,)``: expected over q(z) as for comparisons."""
         said = labels.ratings
@@ -271,6 +265,11 @@ class HeadLikelihood(Likelihood):
         if self.annotators is None:
             return rewards
         return rewards.given(*self.posterior(labels.ratings.annotator))
+
+
+def members_of(likelihood: Likelihood) -> list[HeadLikelihood]:
+    """List the likelihoods of an ensemble's members, or the single likelihood."""
+    return [part for part in likelihood.modules() if isinstance(part, HeadLikelihood)]
 
 
 def _log_probs(difference: RewardDifference, intervals: Intervals) -> tuple[Tensor, Tensor]:

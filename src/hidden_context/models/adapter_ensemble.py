@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from hidden_context.data.storage.files import write_json
 from hidden_context.errors import CheckpointError, ConfigError
 from hidden_context.likelihood import Likelihood
+from hidden_context.likelihood.single import members_of
 from hidden_context.models.checkpoint import contents
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile, agreed_head
-from hidden_context.models.checkpoint.likelihood_file import load_likelihood, members_of
+from hidden_context.models.checkpoint.likelihood_file import load_likelihood
 from hidden_context.models.engine.choose import Run
 from hidden_context.models.network.adapters import add_adapter, load_adapter
 from hidden_context.models.network.tokenizer import length_limit, load_tokenizer
@@ -66,8 +68,8 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         self.adapters = [adapter_name(number) for number in range(head.num_members)]
         if not self.adapters or set(self.adapters) != set(module.peft_config):
             raise ConfigError(
-                f"an ensemble of adapters needs an ensemble head, not a {head.type} one, and a "
-                f"PEFT model with an adapter for each member, not {', '.join(module.peft_config)}."
+                f"an ensemble of adapters needs an ensemble head (found {head.type}), and a PEFT "
+                f"model with one adapter per member (found {', '.join(module.peft_config)})."
             )
         self.member = head.member
         super().__init__(module, tokenizer, likelihood, max_length, **records)
@@ -95,16 +97,13 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
 
         All members run with the same engine, which is tested on the first member.
         """
-        raws, features = list[Tensor](), list[Tensor]()
+        run_one = partial(super().run_tokens, sequences, batch_size, with_features=with_features)
+        found = []
         for number in range(len(self.adapters)):
             self.activate(number)
-            raw, vectors = super().run_tokens(
-                sequences, batch_size, with_features=with_features, **run
-            )
-            raws.append(raw)
-            if vectors is not None:
-                features.append(vectors)
-        return torch.cat(raws, dim=-1), torch.cat(features, dim=1) if features else None
+            found.append(run_one(**run))
+        raws, features = zip(*found, strict=True)
+        return torch.cat(raws, dim=-1), torch.cat(features, dim=1) if with_features else None
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write every member, the ensemble's head, tokenizer and card (see the base class)."""
@@ -146,8 +145,8 @@ class AdapterEnsembleRewardModel(SequenceRewardModel):
         stored = HeadFile.load(folder / HEAD_FILE)
         if stored.head.num_members != len(members):
             raise CheckpointError(
-                f"{folder} has {len(members)} members, but {HEAD_FILE} a {stored.head.type} head "
-                f"of {stored.head.num_members or 1}; the checkpoint is damaged."
+                f"{folder}: {len(members)} members, but the {stored.head.type} head in {HEAD_FILE} "
+                f"has {stored.head.num_members or 1}; the checkpoint is damaged."
             )
         ensemble = agreed_head(str(folder), options.head, stored.head)
         base = options.base_model or _common_base(members)
@@ -176,8 +175,9 @@ def _common_base(members: Sequence[Path]) -> str:
     bases = {contents.adapter_base(str(member)) for member in members}
     if len(bases) > 1:
         raise CheckpointError(
-            f"the members in {members[0].parent} name several backbones ({', '.join(sorted(bases))}"
-            "), but share one; give base_model (--base_model)."
+            f"the members in {members[0].parent} name different backbones "
+            f"({', '.join(sorted(bases))}), but an ensemble has one backbone; give base_model "
+            "(--base_model)."
         )
     return bases.pop()
 
@@ -194,6 +194,6 @@ def _member_folders(folder: Path) -> list[Path]:
     for member in members:
         if not (member / contents.ADAPTER_CONFIG).is_file():
             raise CheckpointError(
-                f"{member} holds no adapter, so the ensemble {folder} is not complete."
+                f"{member} has no adapter; {folder} is incomplete. Copy or train it again."
             )
     return members

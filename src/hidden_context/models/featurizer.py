@@ -8,7 +8,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class FeaturizerOptions:
             ``together``: one embedding of the whole text.
         max_length: Longest text in tokens; longer ones lose their beginning.
         layer: Which hidden states are pooled: 0 the embeddings, 1 the first layer's, -1 the last
-            layer's. None takes those at two thirds of the depth, which tell preferences better
+            layer's. None takes the states at two thirds of the depth, which tell preferences better
             than the last layer's (see docs/evidence/reproduction.md).
     """
 
@@ -86,22 +86,17 @@ class FeatureCache:
     def _connect(self) -> Iterator[sqlite3.Connection]:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=60)
+            with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS features "
+                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
+                )
+                yield connection
         except (OSError, sqlite3.Error) as error:
             raise StorageError(
-                f"{self.path}: the feature cache cannot be opened ({error}). Point "
-                "HIDDEN_CONTEXT_CACHE to a folder that can be written."
+                f"{self.path}: the feature cache cannot be read or written ({error}). Delete the "
+                "file, or point HIDDEN_CONTEXT_CACHE to a folder that can be written."
             ) from error
-        try:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS features (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
-            )
-            yield connection
-            connection.commit()
-        except sqlite3.Error as error:
-            raise StorageError(f"{self.path}: the feature cache failed ({error}).") from error
-        finally:
-            connection.close()
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
         """Read the cached vectors, as float32 of shape ``(D,)``."""
@@ -153,15 +148,12 @@ class Featurizer:
         self.source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         self.cache = cache or FeatureCache()
         self.tokenizer = tokenizer or load_tokenizer(backbone, **self.source)
-        self._model: Any = None
 
-    @property
+    @functools.cached_property
     def model(self) -> Any:
         """The backbone, loaded on first use, in evaluation mode."""
-        if self._model is None:
-            model: Any = load_backbone(self.backbone, dtype=self.dtype, **self.source)
-            self._model = model.to(self.device)
-        return self._model
+        model: Any = load_backbone(self.backbone, dtype=self.dtype, **self.source)
+        return model.to(self.device)
 
     @functools.cached_property
     def _config(self) -> Any:
@@ -185,7 +177,8 @@ class Featurizer:
             return round(2 * depth / 3)
         if not -depth - 1 <= wanted <= depth:
             raise ConfigError(
-                f"layer {wanted} was asked for, but {self.backbone} has {depth} layers."
+                f"layer {wanted} was requested, but {self.backbone} has {depth} layers; choose a "
+                f"layer from {-depth - 1} to {depth}."
             )
         return wanted % (depth + 1)
 
@@ -218,7 +211,7 @@ class Featurizer:
         Args:
             rows: The texts of each row, one or more.
             source: Where they come from, for the error.
-            token_ids: Those of all texts in order (see ``token_ids``), where they are known.
+            token_ids: Token ids of all texts in order (see ``token_ids``), if they are known.
 
         Raises:
             DataError: If most rows have an empty response, or the same tokens in different texts.
@@ -238,11 +231,11 @@ class Featurizer:
         if 2 * (empty + equal) > total:
             raise DataError(
                 f"a frozen backbone cannot tell responses apart in {empty + equal} of {total} "
-                f"rows: in {empty} one is empty, in {equal} all are the same",
+                f"rows ({empty} with an empty response, {equal} with equal responses)",
                 file=source,
-                remedy="Write dialogues with turns that begin with 'Human:' and 'Assistant:' after "
-                "a blank line, put what all responses share into the column 'prompt', or take "
-                "--embed together",
+                remedy="Write dialogues with turns that begin with 'Human:' and 'Assistant:' "
+                "after a blank line, put the beginning that all responses share into the column "
+                "'prompt', or use --embed together",
             )
 
     def token_ids(self, texts: Sequence[Text]) -> list[list[list[int]]]:

@@ -55,11 +55,11 @@ class Probe(nn.Module):
         self.register_buffer("scale", torch.ones(num_features))
         self.register_buffer("slope", torch.zeros(head.num_outputs, num_features))
         self.register_buffer("start", torch.zeros(head.num_outputs))
-        self.head = head
+        self.head, self.options = head, options
         if head.num_members and head.num_members != options.members:
             raise ConfigError(
-                f"a probe of {options.members} members cannot have an ensemble head of "
-                f"{head.num_members}; give both the same number of members."
+                f"the probe has {options.members} members, but the ensemble head has "
+                f"{head.num_members}; give both the same number."
             )
         scales = head.output_scales[: head.member.num_outputs]
         self.members = nn.ModuleList(
@@ -125,8 +125,9 @@ class ProbeOptions:
     def __post_init__(self) -> None:
         if self.hidden < 0 or self.members < 1 or not 0 <= self.dropout < 1:
             raise ConfigError(
-                f"a probe of {self.hidden} hidden units, {self.members} members and dropout "
-                f"{self.dropout} cannot be built."
+                f"the probe's options cannot work: hidden is {self.hidden} and must be ≥ 0, "
+                f"members is {self.members} and must be ≥ 1, dropout is {self.dropout} and must be "
+                "in [0, 1)."
             )
 
 
@@ -139,7 +140,6 @@ class FrozenRewardModel(RewardModel):
     Args:
         featurizer: Computes the features.
         probe: Maps them to raw outputs.
-        probe_options: The probe's shape.
         likelihood: How raw outputs are read, and what was learned beside the probe.
         reward_scale: Location and scale of rewards on the evaluation set.
         card: Facts for the model card.
@@ -149,14 +149,13 @@ class FrozenRewardModel(RewardModel):
         self,
         featurizer: Featurizer,
         probe: Probe,
-        probe_options: ProbeOptions,
         likelihood: Likelihood,
         *,
         reward_scale: RewardScale | None = None,
         card: dict[str, Any] | None = None,
     ) -> None:
         self.featurizer, self.probe, self.likelihood = featurizer, probe, likelihood
-        self.probe_options, self.reward_scale, self.card = probe_options, reward_scale, card or {}
+        self.reward_scale, self.card = reward_scale, card or {}
         self.tokenizer, self.max_length = featurizer.tokenizer, featurizer.limit
         self.base_model = featurizer.backbone
 
@@ -182,8 +181,8 @@ class FrozenRewardModel(RewardModel):
         check_engine(engine)
         if engine not in ("auto", "padded"):
             raise ConfigError(
-                f"--engine {engine} does not fit this model: {self.engine.reason}. Take auto or "
-                "padded."
+                f"--engine {engine} does not work with this model: {self.engine.reason}. Use "
+                "--engine auto or --engine padded."
             )
         limit = self.featurizer.limit
         token_ids = self.token_ids(texts, over_length)
@@ -245,7 +244,7 @@ class FrozenRewardModel(RewardModel):
                 **self.featurizer.source,
                 "features": dataclasses.asdict(self.featurizer.options),
                 "num_features": int(self.probe.get_buffer("location").numel()),
-                "probe": dataclasses.asdict(self.probe_options),
+                "probe": dataclasses.asdict(self.probe.options),
             }
             write_json(folder / contents.FROZEN_CONFIG, content)
             self.write_beside(folder)
@@ -278,8 +277,7 @@ class FrozenRewardModel(RewardModel):
             if options.max_length is not None:
                 shorter = min(options.max_length, features.max_length)
                 features = dataclasses.replace(features, max_length=shorter)
-            probe_options = ProbeOptions(**content["probe"])
-            probe = Probe(content["num_features"], stored.head, probe_options)
+            probe = Probe(content["num_features"], stored.head, ProbeOptions(**content["probe"]))
             weights = load_file(str(folder / contents.PROBE_WEIGHTS))
             if content["format"] == _FORMAT_WITHOUT_LINEAR:
                 weights |= {name: probe.get_buffer(name) for name in ("slope", "start")}
@@ -296,7 +294,6 @@ class FrozenRewardModel(RewardModel):
         return cls(
             featurizer,
             probe.eval(),
-            probe_options,
             load_likelihood(folder, agreed_head(str(folder), options.head, stored.head)),
             reward_scale=stored.reward_scale,
         )

@@ -30,13 +30,12 @@ def load_reward_model(
     kind = contents.kind_of(name, revision)
     if kind == "frozen" and options.tokenizer_name is not None:
         raise ConfigError(
-            f"{name} keeps the tokenizer its features were made with; leave tokenizer_name out."
+            f"{name} always uses the tokenizer of its features; leave tokenizer_name out."
         )
     model: RewardModel
-    if kind == "frozen":
-        model = FrozenRewardModel.load(contents.whole_folder(name, revision), options)
-    elif kind == "ensemble":
-        model = AdapterEnsembleRewardModel.load(contents.whole_folder(name, revision), options)
+    if kind in ("frozen", "ensemble"):
+        kept = FrozenRewardModel if kind == "frozen" else AdapterEnsembleRewardModel
+        model = kept.load(contents.whole_folder(name, revision), options)
     else:
         model = _load_sequence(name, options, is_adapter=kind == "adapter")
     if reference:

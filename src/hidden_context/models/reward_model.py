@@ -19,8 +19,7 @@ from hidden_context.data.labels import annotator_names, labels_of
 from hidden_context.distributions import RewardDistribution
 from hidden_context.errors import ConfigError, DataError, HiddenContextWarning
 from hidden_context.heads import Head
-from hidden_context.likelihood import Likelihood, adapt
-from hidden_context.likelihood.labels import UNKNOWN
+from hidden_context.likelihood import AnnotatorNames, Likelihood, adapt
 from hidden_context.models.checkpoint.card import model_card
 from hidden_context.models.checkpoint.contents import LoadOptions
 from hidden_context.models.checkpoint.head_file import HeadFile, RewardScale
@@ -45,7 +44,7 @@ class RawOutputs:
         truncated: Number of texts whose beginning was cut.
         token_ids: What was run of each text (see ``RewardModel.token_ids``).
         refused: Places of texts without reward because the chat template refuses them.
-        features: What the raw outputs were read from, where asked for: float32 of shape
+        features: What the raw outputs were read from, where requested: float32 of shape
             ``(B, M, D)``, NaN in the rows of texts without reward.
     """
 
@@ -208,12 +207,12 @@ class RewardModel(abc.ABC):
             DataError: If a text has no tokens.
         """
         if isinstance(texts, str):
-            raise ConfigError("a list of texts is needed; put the one text into a list.")
+            raise ConfigError("texts must be a list; put a single text into a list.")
         outputs = self.try_raw_outputs(texts, batch_size, **run)
         if outputs.truncated:
             warnings.warn(
-                f"{outputs.truncated} of {len(texts)} texts are longer than {self.max_length} "
-                "tokens; their beginnings were cut.",
+                f"texts longer than {self.max_length} tokens: {outputs.truncated} of {len(texts)}; "
+                "their beginnings were cut.",
                 HiddenContextWarning,
                 stacklevel=2,
             )
@@ -224,11 +223,11 @@ class RewardModel(abc.ABC):
 
     def readout(self) -> Tensor:
         """Return the weights ``(P,)`` that read rewards from features; they identify the model."""
-        raise ConfigError(f"{type(self).__name__} has no features, and so no reference.")
+        raise ConfigError(f"{type(self).__name__} has no features, so it cannot have a reference.")
 
     def compile(self) -> None:
         """Compile the backbone with ``torch.compile``, where that is known to work."""
-        raise ConfigError("--compile does not fit this kind of model; leave it out.")
+        raise ConfigError("--compile does not work with this kind of model; leave --compile out.")
 
     @abc.abstractmethod
     def save_pretrained(self, path: str | Path) -> None:
@@ -337,11 +336,10 @@ class RewardModel(abc.ABC):
         names = sorted({*annotator_names(examples, column), *map(str, covariates or ())})
         if not names:
             raise DataError(
-                "no judgement says who gave it", field=column, remedy="Name the annotators"
+                "no judgement names an annotator", field=column, remedy="Name the annotators"
             )
-        place = {name: number for number, name in enumerate(names)}
         levels = self.likelihood.options.levels
-        labels = labels_of(examples, lambda name: place.get(str(name), UNKNOWN), column, levels)
+        labels = labels_of(examples, AnnotatorNames(names).index, column, levels)
         raw = self.raw_outputs([text for example in examples for text in example.inputs])
         people = None if covariates is None else [covariates.get(name, {}) for name in names]
         adapted = copy.copy(self)

@@ -150,9 +150,8 @@ class Summary:
         Raises:
             KeyError: If there is no cell of that type and training set.
         """
-        return {(c.reward_model_type, c.train_set): c for c in self.cells}[
-            reward_model_type, train_set
-        ]
+        cells = {(cell.reward_model_type, cell.train_set): cell for cell in self.cells}
+        return cells[reward_model_type, train_set]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; see ``docs/guides/analyze.md`` for its fields."""
@@ -215,7 +214,7 @@ def print_summary(summary: Summary) -> None:
         console.print()
     terminal.say(
         console,
-        "A tie counts whole, as in the paper (≥). paper: as published, Llama-2-7B.",
+        "A tie counts fully, as in the paper (≥). paper: as published, Llama-2-7B.",
         "[low, high]: 95 % intervals by prompt. p: McNemar's exact test, by prompt, of the "
         "quantile against the mean.",
     )

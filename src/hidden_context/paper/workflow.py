@@ -161,7 +161,7 @@ def _evaluation(
         wanted, other = folder / name / EVALUATION_NAME, folder.glob(f"{name}/eval_results_*.jsonl")
         there = ", ".join(map(str, sorted(other)))
         if there:
-            gaps.append(f"{wanted} is needed: there is {there}, of one subset")
+            gaps.append(f"{wanted} is needed, but there is only {there}, which has a single subset")
         else:
             missing.append(str(wanted))
         return None
@@ -184,12 +184,9 @@ def _all_jailbreaks(
         every = read_score_file(path).values()
         responses = {each.column: each for each in every if isinstance(each, ResponseScores)}
         if not responses.keys() & columns.values():
-            raise DataError(
-                f"it has none of the columns {', '.join(columns.values())}",
-                file=path,
-                remedy="Score the responses with these names after --reward_model_names "
-                f"(without {RESPONSES_PREFIX})",
-            )
+            problem = f"it has none of the columns {', '.join(columns.values())}"
+            names = f"with these names after --reward_model_names (without {RESPONSES_PREFIX})"
+            raise DataError(problem, file=path, remedy=f"Score the responses {names}")
         for train_set, column in columns.items():
             if column in responses:
                 found = jailbreak_numbers(responses[column], kind, config.alpha)

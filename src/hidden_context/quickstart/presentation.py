@@ -105,8 +105,8 @@ def print_result(result: QuickstartResult) -> None:
         highlight=False,
     )
     console.print(
-        f"Everything is in {result.config.output_dir}; report.html is the page to look at. "
-        f"{result.seconds:.0f} s.",
+        f"Everything is in {result.config.output_dir}; open report.html first. "
+        f"The run took {result.seconds:.0f} s.",
         highlight=False,
     )
 
@@ -147,12 +147,9 @@ def draw(result: QuickstartResult) -> list[Path]:
         [], [], color="0.2", marker="v", linestyle="", label=f"{result.config.alpha:g} quantile"
     )
     figure.legend(handles=[*handles, marker], loc="outside lower center", ncols=5, frameon=False)
-    files = []
-    for suffix in ("svg", "png"):
-        path = Path(result.config.output_dir) / f"quickstart.{suffix}"
-        metadata = {"Date": None} if suffix == "svg" else None
-        figure.savefig(path, dpi=160, metadata=metadata)
-        files.append(path)
+    files = [result.config.folder / f"quickstart.{suffix}" for suffix in ("svg", "png")]
+    for path in files:
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
     return files
 

@@ -15,7 +15,6 @@ from hidden_context import heads, worlds
 from hidden_context.analysis.config import SummarizeConfig
 from hidden_context.data.storage.files import iter_jsonl, write_json, write_jsonl, write_yaml_config
 from hidden_context.data.storage.locks import exclusive_folder
-from hidden_context.heads.registry import options_for
 from hidden_context.paper.summary import Summary
 from hidden_context.paper.workflow import EVALUATION_NAME
 from hidden_context.paper.workflow import run as summarize
@@ -274,7 +273,7 @@ def _record(
 ) -> ModelRecord:
     head_type, train_set = of
     rows = _rows(found.path)
-    head = heads.make(head_type, **options_for(head_type, {"likelihood": config.likelihood}))
+    head = heads.make(head_type, **heads.options_for(head_type, {"likelihood": config.likelihood}))
     chosen, rejected = (
         torch.tensor([row[f"reward_output_{side}"] for row in rows], dtype=torch.float64)
         for side in ("chosen", "rejected")

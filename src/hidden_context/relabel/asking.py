@@ -33,24 +33,21 @@ class AnswerCache:
     """Replies by the key of their question; on disk as soon as ``put`` returns.
 
     Args:
-        path: The file; made where there is none.
+        path: The file, which is created if it does not exist.
 
     Raises:
-        DataError: If the file is no cache of this kind.
+        DataError: If the file is not such a cache.
         StorageError: If it cannot be opened or written.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with self._errors():
+        with self._errors(), contextlib.ExitStack() as stack:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-        try:
-            with self._errors():
-                self._open()
-        except BaseException:
-            self._database.close()
-            raise
+            stack.callback(self._database.close)
+            self._open()
+            stack.pop_all()
 
     def _open(self) -> None:
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
@@ -87,11 +84,6 @@ class AnswerCache:
         with self._errors():
             self._database.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", values)
 
-    def __len__(self) -> int:
-        with self._errors():
-            (count,) = self._database.execute("SELECT count(*) FROM answers").fetchone()
-        return int(count)
-
     def __enter__(self) -> AnswerCache:
         return self
 
@@ -122,8 +114,8 @@ class Pending:
 
     Attributes:
         question: The question.
-        key: Its key in the cache.
-        tokens: Tokens that it is expected to take.
+        key: The key of the answer in the cache.
+        tokens: The tokens that it is expected to take.
     """
 
     question: Question
@@ -139,10 +131,10 @@ class Asking:
     answers under way are waited for and kept.
 
     Attributes:
-        endpoint: Whom to ask.
-        keep: Commits an answer.
-        meter: Says what may still be spent.
-        left: The questions.
+        endpoint: The endpoint to ask.
+        keep: Stores an answer.
+        meter: Tells what may still be spent.
+        left: The open questions.
     """
 
     endpoint: Endpoint
@@ -168,7 +160,7 @@ class Asking:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(NotImplementedError, ValueError, RuntimeError):
             loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        async with self.endpoint:
+        async with self.endpoint.client:
             await asyncio.gather(*(self._work() for _ in range(concurrency)))
         if self.error is not None:
             raise self.error

@@ -17,7 +17,7 @@ DEFAULT_KEY_VARIABLE: Final = "OPENAI_API_KEY"
 
 @dataclasses.dataclass(frozen=True)
 class DataOptions:
-    """Which rows are judged."""
+    """The rows to judge."""
 
     data_path: str = option("", "local file or folder, or hub id, of preferences", positional=True)
     data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
@@ -32,14 +32,14 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True)
 class EndpointOptions:
-    """How an endpoint is asked, and how often."""
+    """The endpoint: address, requests and limits."""
 
     base_url: str | None = option(
         None, "address of the endpoint; OPENAI_BASE_URL, else OpenAI's own, if unset"
     )
     key_variable: str = option(
         DEFAULT_KEY_VARIABLE,
-        "environment variable that holds the API key; it is written nowhere",
+        "environment variable with the API key; the key is never written to a file",
     )
     temperature: float | None = option(
         None, "temperature of the model; 0 for one vote and 1 for several if unset", least=0
@@ -47,49 +47,49 @@ class EndpointOptions:
     logprobs: bool = option(
         True, "ask for log-probabilities of the answer; false where a server refuses them"
     )
-    max_tokens: int = option(16, "most tokens of a reply", least=1)
+    max_tokens: int = option(16, "maximum number of tokens in a reply", least=1)
     request: dict[str, Any] = option(
-        {}, 'more fields of a request, such as {"seed": 1}; null leaves a field out'
+        {}, 'additional request fields, such as {"seed": 1}; null removes a field'
     )
-    concurrency: int = option(8, "most questions under way", least=1)
-    requests_per_minute: float | None = option(None, "most requests a minute", least=1)
+    concurrency: int = option(8, "maximum number of questions at the same time", least=1)
+    requests_per_minute: float | None = option(None, "maximum requests per minute", least=1)
     tokens_per_minute: float | None = option(
-        None, "most tokens a minute, of questions and replies", least=1
+        None, "maximum tokens per minute, in questions and replies", least=1
     )
-    timeout: float = option(120.0, "longest wait for a reply, in seconds", least=0.1)
-    retries: int = option(8, "further attempts after a failure that may pass", least=0)
+    timeout: float = option(120.0, "maximum wait for a reply, in seconds", least=0.1)
+    retries: int = option(8, "number of retries after a temporary failure", least=0)
     retry_wait: float = option(
-        1.0, "seconds before the second attempt, doubled with each one, up to a minute", least=0
+        1.0, "seconds before the first retry; doubled for each further one, up to a minute", least=0
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class CostOptions:
-    """What the questions may cost."""
+    """Prices, and the maximum cost."""
 
     price_input: float | None = option(
-        None, "price of a million tokens of questions, in any money", least=0
+        None, "price of a million input tokens, in any currency", least=0
     )
-    price_output: float | None = option(None, "price of a million tokens of replies", least=0)
+    price_output: float | None = option(None, "price of a million output tokens", least=0)
     tokenizer: str | None = option(
-        None, "tokenizer that counts the tokens beforehand; characters/4 if unset"
+        None, "tokenizer for the estimate of tokens; 4 characters per token if unset"
     )
     max_cost: float | None = option(
-        None, "stop before the questions of this output cost more, earlier runs counted", least=0
+        None, "maximum total cost of this output, earlier runs included", least=0
     )
-    yes: bool = option(False, "do not ask whether to go on at the estimated cost")
+    yes: bool = option(False, "do not ask for confirmation of the estimated cost")
 
 
 @dataclasses.dataclass(frozen=True)
 class LocalOptions:
-    """How a local model is loaded and run."""
+    """The local model."""
 
-    device: str = option("auto", "of a local model: auto, cpu, cuda, cuda:0 …")
-    dtype: str = option("auto", "of a local model: auto, float32, bfloat16")
+    device: str = option("auto", "device of a local model: auto, cpu, cuda, cuda:0 …")
+    dtype: str = option("auto", "number format of a local model: auto, float32, bfloat16")
     max_length: int | None = option(
-        None, "longest question to a local model in tokens; what it was made for if unset", least=1
+        None, "maximum question length of a local model in tokens; its own limit if unset", least=1
     )
-    trust_remote_code: bool = option(False, "let code from a local model's folder run")
+    trust_remote_code: bool = option(False, "allow code from a local model's folder to run")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class RelabelConfig(LocalOptions, CostOptions, EndpointOptions, DataOptions):
     )
     name: str | None = option(None, "name of the model in the output; --model's if unset")
     objectives: list[str] = option(
-        [], "what is judged: helpful, harmless, overall, or names of --objectives_file"
+        [], "objectives to judge: helpful, harmless, overall, or names from --objectives_file"
     )
     objectives_file: str | None = option(
         None, 'YAML or JSON list of objectives, each {"name": …, "instruction": …}'

@@ -52,8 +52,8 @@ class Meter:
     """Sums up costs, and tells whether another question fits the limit.
 
     Args:
-        options: Prices, and the most that may be spent.
-        max_tokens: The most tokens of a reply.
+        options: The prices, and the maximum cost.
+        max_tokens: The maximum number of tokens of a reply.
     """
 
     def __init__(self, options: CostOptions, max_tokens: int) -> None:
@@ -75,26 +75,26 @@ class Meter:
         return self._cost(self.input_tokens, self.output_tokens)
 
     @property
-    def replies(self) -> int:
-        """Replies whose tokens the server counted."""
-        return len(self._ratios)
-
-    @property
     def ratio(self) -> float:
         """The server's count of a question's tokens over the estimate; 1 before enough replies."""
-        return statistics.fmean(self._ratios) if self.replies >= CORRECTED_AFTER else 1.0
+        return statistics.fmean(self._ratios) if len(self._ratios) >= CORRECTED_AFTER else 1.0
 
-    def add(self, reply: Reply, estimate: int) -> None:
-        """Add the cost of an answer; the estimate if the server counted no tokens."""
+    def add(self, reply: Reply, estimate: int) -> bool:
+        """Add the cost of an answer; the estimate if the server counted no tokens.
+
+        Returns:
+            Whether this answer is the one from which on ``ratio`` corrects the estimate.
+        """
         if reply.input_tokens is None or reply.output_tokens is None:
             self.uncounted += 1
             self.input_tokens += estimate
             self.output_tokens += REPLY_TOKENS
-            return
+            return False
         self.input_tokens += reply.input_tokens
         self.output_tokens += reply.output_tokens
         self._ratios.append(reply.input_tokens / max(estimate, 1))
         self._outputs.append(reply.output_tokens)
+        return len(self._ratios) == CORRECTED_AFTER
 
     def expected(self, tokens: int, questions: int) -> float:
         """Expected cost of questions, corrected by the replies so far."""
@@ -129,17 +129,17 @@ class Meter:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Questions that have no answer yet.
+    """An estimate of the cost of the questions that have no answer yet.
 
     Attributes:
-        questions: How many.
-        known: How many have one.
-        whom: Model and host.
-        tokens: Tokens of the questions; None where they cost nothing.
-        tokenizer: What counted them; None where characters did.
-        cost: Expected cost; None where prices are not known.
-        most: Cost if every reply is as long as it may be.
-        spent: Cost of the answers that are there.
+        questions: The number of open questions.
+        known: The number of questions with an answer.
+        whom: The model and the host.
+        tokens: The tokens of the open questions; None if they cost nothing.
+        tokenizer: The tokenizer that counted them; None if characters were counted.
+        cost: The expected cost; None if prices are unknown.
+        most: The cost if every reply has the maximum length.
+        spent: The cost of the answers so far.
     """
 
     questions: int
@@ -152,13 +152,13 @@ class Estimate:
     spent: float
 
     def __str__(self) -> str:
-        said = f"{self.questions:,} questions to {self.whom}; {self.known:,} answered before."
+        said = f"Questions to {self.whom}: {self.questions:,}; answered before: {self.known:,}."
         if self.tokens is not None:
             how = f"by {self.tokenizer}" if self.tokenizer else f"characters/{CHARACTERS_PER_TOKEN}"
             said += f" About {self.tokens:,} tokens ({how})."
         if self.cost is not None and self.most is not None:
             said += f" Expected cost {money(self.cost)}, at most {money(self.most)}"
-            said += f"; {money(self.spent)} were spent before." if self.spent else "."
+            said += f"; spent before: {money(self.spent)}." if self.spent else "."
         return said
 
 

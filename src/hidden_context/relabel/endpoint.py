@@ -62,10 +62,10 @@ def read_key(config: RelabelConfig) -> str | None:
 
 
 class Endpoint:
-    """Asks an endpoint; to be used as an asynchronous context.
+    """Asks an endpoint, within the context of its ``client``.
 
     Args:
-        config: Address, limits and patience.
+        config: The address, the limits and the timeouts.
 
     Raises:
         MissingDependencyError: If the package openai is not installed.
@@ -85,7 +85,12 @@ class Endpoint:
         self._random = random.Random()
         self.host = host_of(config.url)
         self._pace = Pace(config.requests_per_minute, config.tokens_per_minute, time.monotonic)
-        self._client: AsyncOpenAI | None = None
+        self.client: AsyncOpenAI = openai.AsyncOpenAI(
+            api_key=self._key or _NO_KEY,
+            base_url=config.url,
+            max_retries=0,  # tried again here, where limits and the end of a run are known
+            timeout=config.timeout,
+        )
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -100,19 +105,6 @@ class Endpoint:
             "request": config.request,
         }
 
-    async def __aenter__(self) -> Endpoint:
-        self._client = self._openai.AsyncOpenAI(
-            api_key=self._key or _NO_KEY,
-            base_url=self._config.url,
-            max_retries=0,  # tried again here, where limits and the end of a run are known
-            timeout=self._config.timeout,
-        )
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._client is not None:
-            await self._client.close()
-
     def redact(self, text: str) -> str:
         """Take the API key out of a text."""
         return text.replace(self._key, "[key]") if self._key else text
@@ -122,12 +114,12 @@ class Endpoint:
 
         Args:
             question: The question.
-            tokens: Tokens that it is expected to take.
-            stop: Set when nothing more is to be sent.
+            tokens: The tokens that it is expected to take.
+            stop: Set if nothing more may be sent.
 
         Raises:
             EndpointError: If the endpoint refuses the request, or all attempts failed.
-            StoppedError: If all was stopped before a request went out.
+            StoppedError: If the run was stopped before a request was sent.
         """
         text = question.text()
         for attempt in range(self._config.retries + 1):
@@ -173,8 +165,7 @@ class Endpoint:
         await wait(seconds, stop)
 
     async def _send(self, text: str, tokens: int) -> Reply:
-        assert self._client is not None, "used outside its context"
-        raw = await self._client.chat.completions.with_raw_response.create(**self._body(text))
+        raw = await self.client.chat.completions.with_raw_response.create(**self._body(text))
         reply = read_body(self.redact(raw.content.decode("utf-8", "replace")))
         if reply.input_tokens is not None:
             taken = reply.input_tokens + (reply.output_tokens or 0)

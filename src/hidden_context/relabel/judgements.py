@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from hidden_context.data.checks import Place
 from hidden_context.data.example import Comparison, Example
 from hidden_context.data.importers.pairs import is_pair
 from hidden_context.data.published import has_lists, plain_row
-from hidden_context.relabel.questions import Item, Objective, Orders, Question
+from hidden_context.relabel.questions import Objective, Orders, Pair, Question, pairs_of
 from hidden_context.relabel.replies import Verdict
 
 _DIGITS = 8  # of a prompt's digest, in the annotator's name
@@ -22,8 +21,8 @@ class Judge:
     """A language model that judges one objective.
 
     Attributes:
-        model: Its name.
-        objective: What it judges.
+        model: The name of the model.
+        objective: The objective that it judges.
     """
 
     model: str
@@ -31,12 +30,12 @@ class Judge:
 
     @property
     def annotator(self) -> str:
-        """Its name as an annotator: model, objective, and a digest of the prompt."""
+        """The name as an annotator: model, objective, and a digest of the prompt."""
         return f"{self.model}/{self.objective.name}/{self.objective.digest[:_DIGITS]}"
 
     def entry(
         self,
-        pair: tuple[int, int],
+        pair: Pair,
         said: Sequence[tuple[Question, Verdict]],
         orders: Orders,
     ) -> dict[str, Any]:
@@ -46,8 +45,8 @@ class Judge:
         or one order of two, the entry abstains too.
 
         Args:
-            pair: Places of the two responses.
-            said: Every question about the pair, and what was answered.
+            pair: The places of the two responses.
+            said: Every question about the pair, with the answer.
             orders: The orders that were asked for.
 
         Returns:
@@ -72,9 +71,7 @@ class Judge:
         }
         return {**entry, "answers": answers}
 
-    def _answer(
-        self, pair: tuple[int, int], question: Question, verdict: Verdict
-    ) -> dict[str, Any]:
+    def _answer(self, pair: Pair, question: Question, verdict: Verdict) -> dict[str, Any]:
         answer: dict[str, Any] = {"shown": list(question.shown), "vote": question.vote}
         if verdict.first is None:
             return {**answer, "abstains": True, "text": verdict.text, "reason": verdict.reason}
@@ -82,12 +79,15 @@ class Judge:
         return {**answer, "preference": preference}
 
 
-def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, Any]]]) -> Any:
-    """Add a judge's entries to a row; nothing that people said is lost.
+def judged_row(
+    example: Example, judges: Sequence[Judge], entry_of: Callable[[Pair, Judge], dict[str, Any]]
+) -> dict[str, Any]:
+    """Add the judges' entries to a row; nothing that people said is lost.
 
     Args:
-        item: The row.
-        entries: Pairs of responses, by their places, and what was said of them.
+        example: The row with all its responses.
+        judges: The judges.
+        entry_of: Makes the entry of a judge about a pair of responses, given by their places.
 
     Returns:
         A pair's row with ``annotations``, of which the first is the row's own vote where it had no
@@ -98,8 +98,9 @@ def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, An
     Raises:
         DataError: If the row already has an entry by the same judge, naming file, line and field.
     """
-    example = item.example
     row = example.columns
+    pairs = pairs_of(example)
+    entries = [(pair, entry_of(pair, judge)) for pair in pairs for judge in judges]
     if not entries:
         return row
     if is_pair(row) or not (row.get("judgements") or row.get("responses") or has_lists(row)):
@@ -112,8 +113,7 @@ def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, An
     names = {entry["annotator"] for entry in added}
     for number, entry in enumerate(before):
         if entry.get("annotator") in names:
-            line = example.source_lines[0] if example.source_lines else None
-            raise Place(example.source_file, line).error(
+            raise example.place().error(
                 f"the row has a judgement by {entry['annotator']!r} already",
                 f"{field}[{number}].annotator",
                 "Relabel the file that it was made from, or leave out this objective",
@@ -121,7 +121,7 @@ def judged_row(item: Item, entries: Sequence[tuple[tuple[int, int], dict[str, An
     return {**row, field: [*before, *added]}
 
 
-def _compared(entry: dict[str, Any], pair: tuple[int, int]) -> dict[str, Any]:
+def _compared(entry: dict[str, Any], pair: Pair) -> dict[str, Any]:
     """Name the two responses in an entry of ``judgements``; an abstention names none."""
     if entry.get("abstains"):
         return entry
@@ -130,11 +130,12 @@ def _compared(entry: dict[str, Any], pair: tuple[int, int]) -> dict[str, Any]:
 
 def _own_vote(example: Example, row: Mapping[str, Any]) -> dict[str, Any]:
     """Write the vote of a pair's row as an entry."""
-    judgement = next(j for j in example.judgements if isinstance(j.answer, Comparison))
-    answer = judgement.answer
-    assert isinstance(answer, Comparison)  # for the type checker
+    judgements = example.judgements
+    who, answer = next(
+        (j.annotator, j.answer) for j in judgements if isinstance(j.answer, Comparison)
+    )
     entry = {
-        "annotator": judgement.annotator,
+        "annotator": who,
         "preference": answer.preference,
         "strength": answer.strength,
         "margin": answer.margin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from hidden_context.relabel.replies import Reply
 CUT: Final = "[…] "
 """What stands in a question for the beginning of a conversation that was left out."""
 
-_LETTER_SPELLINGS: Final = ("{}", " {}")
 # What an answer depends on besides the words of the question.
 _FILES: Final = ("*.safetensors", "pytorch_model*.bin", "config.json", "tokenizer*", "*.jinja")
 
@@ -23,7 +22,7 @@ class LocalJudge:
     """A Transformers model that answers A or B.
 
     Args:
-        config: Names the folder, and how it is loaded.
+        config: The folder, and how to load it.
 
     Raises:
         MissingFileError: If there is no such folder.
@@ -47,7 +46,11 @@ class LocalJudge:
                 f"the tokenizer of {folder} has no chat template; take a model that was trained "
                 "to answer questions (often called Instruct or Chat)."
             )
-        self.max_length = config.max_length or self._made_for()
+        made_for = (
+            getattr(self._model.config, "max_position_embeddings", None),
+            self._tokenizer.model_max_length,  # a huge number where it is not known
+        )
+        self.max_length = config.max_length or min(limit for limit in made_for if limit)
         self._letters = {letter: letter_tokens(self._tokenizer, letter) for letter in "AB"}
         self._files = _digest_files(folder)
 
@@ -64,13 +67,6 @@ class LocalJudge:
                 f"{folder} holds no language model that can be loaded: {first_line(error)}."
             ) from error
         return tokenizer, model.to(self._device).eval()
-
-    def _made_for(self) -> int:
-        limits = (
-            getattr(self._model.config, "max_position_embeddings", None),
-            self._tokenizer.model_max_length,  # a huge number where it is not known
-        )
-        return min(limit for limit in limits if limit)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -113,16 +109,15 @@ class LocalJudge:
         if len(ids) <= self.max_length:
             return ids
         words = (question.dialogue or "").split(" ")
-        low, high, found = 1, len(words), None  # words to leave out
-        while low <= high:
-            middle = (low + high) // 2
-            shorter = question.text(CUT + " ".join(words[middle:]))
-            ids = chat_ids(self._tokenizer, shorter)
-            if len(ids) <= self.max_length:
-                found, high = ids, middle - 1
-            else:
-                low = middle + 1
-        return found if question.dialogue else None
+
+        def ids_without(count: int) -> list[int]:
+            return chat_ids(self._tokenizer, question.text(CUT + " ".join(words[count:])))
+
+        counts = range(len(words) + 1)  # of words to leave out
+        cut = bisect_left(
+            counts, True, lo=1, key=lambda count: len(ids_without(count)) <= self.max_length
+        )
+        return ids_without(cut) if question.dialogue and cut in counts else None
 
 
 def letter_tokens(tokenizer: Any, letter: str) -> set[int]:
@@ -131,10 +126,7 @@ def letter_tokens(tokenizer: Any, letter: str) -> set[int]:
     Raises:
         ConfigError: If there is none.
     """
-    spelt = (
-        tokenizer.encode(spelling.format(letter), add_special_tokens=False)
-        for spelling in _LETTER_SPELLINGS
-    )
+    spelt = [tokenizer.encode(one, add_special_tokens=False) for one in (letter, f" {letter}")]
     tokens = {ids[0] for ids in spelt if len(ids) == 1}
     if not tokens:
         raise ConfigError(f"the model's tokenizer has no token for the letter {letter}.")
@@ -147,6 +139,6 @@ def _digest_files(folder: Path) -> str:
 
     from hidden_context.models.checkpoint.identity import file_digest
 
-    files: Iterable[Path] = {file for pattern in _FILES for file in folder.glob(pattern)}
+    files = {file for pattern in _FILES for file in folder.glob(pattern)}
     named = [f"{file.name} {file_digest(file)}" for file in sorted(files) if file.is_file()]
     return hashlib.blake2b("\n".join(named).encode(), digest_size=16).hexdigest()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import contextlib
 import email.utils
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -22,9 +23,9 @@ class Pace:
     """Spaces requests evenly to keep within the requests and tokens allowed per minute.
 
     Args:
-        requests: Most requests a minute; None for no limit.
-        tokens: Most tokens a minute; None for no limit.
-        clock: Seconds, from any beginning.
+        requests: The maximum number of requests per minute; None for no limit.
+        tokens: The maximum number of tokens per minute; None for no limit.
+        clock: Returns the time in seconds, from any start.
     """
 
     def __init__(
@@ -62,11 +63,9 @@ async def wait(seconds: float, stop: asyncio.Event) -> None:
     Raises:
         StoppedError: If it is.
     """
-    if not stop.is_set() and seconds > 0:
-        try:
+    if seconds > 0:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(stop.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):  # one and the same since Python 3.11
-            return
     if stop.is_set():
         raise StoppedError
 
@@ -75,9 +74,9 @@ def backoff(attempt: int, first: float, generator: random.Random) -> float:
     """Return the seconds to wait after an attempt: doubled each time, with jitter.
 
     Args:
-        attempt: Number of the attempt that failed, from 0.
-        first: Seconds after the first.
-        generator: Draws the jitter, between half and all of the wait.
+        attempt: The number of the attempt that failed, from 0.
+        first: The seconds to wait after the first attempt.
+        generator: Draws the jitter: half to all of the wait.
     """
     longest = min(first * 2.0 ** min(attempt, 30), LONGEST_BACKOFF)
     return longest * generator.uniform(0.5, 1.0)
@@ -95,17 +94,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         try:
             seconds = float(text) * unit
         except ValueError:
-            seconds = _until(text)
+            date = email.utils.parsedate_tz(text)
+            seconds = max(0.0, email.utils.mktime_tz(date) - time.time()) if date else -1.0
         if 0 <= seconds < float("inf"):
             return seconds
     return None
-
-
-def _until(text: str) -> float:
-    try:
-        date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return float("nan")
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=datetime.timezone.utc)
-    return max(0.0, (date - datetime.datetime.now(datetime.timezone.utc)).total_seconds())

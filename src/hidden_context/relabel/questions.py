@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from hidden_context.data.checks import Place
-from hidden_context.data.dialogue import Conversation, to_text
+from hidden_context.data.dialogue import to_text
 from hidden_context.data.example import Example
 from hidden_context.data.importers import read_row
 from hidden_context.data.report import blank_responses
-from hidden_context.data.storage.files import loads
-from hidden_context.errors import ConfigError, DataError, MissingFileError
+from hidden_context.data.storage.files import loads, require_file
+from hidden_context.errors import ConfigError, DataError
 
 # The instruction comes last: questions about one pair begin alike, which servers may keep.
 _REPLIES: Final = (
@@ -57,8 +57,8 @@ class Objective:
     """A criterion by which two responses are compared.
 
     Attributes:
-        name: Its name, which stands in the annotator's.
-        instruction: What the language model is told to judge.
+        name: The name, which is part of the annotator's name.
+        instruction: What the language model has to judge.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Objective:
         """Write the question whether the first or the second response is better.
 
         Args:
-            dialogue: What comes before both responses; None where that is not known.
+            dialogue: What comes before both responses; None if unknown.
             first: The response shown as A.
             second: The response shown as B.
         """
@@ -88,7 +88,7 @@ def find_objectives(names: Sequence[str], path: str | None = None) -> list[Objec
     """Look up objectives by name, in the file first.
 
     Args:
-        names: Their names, in the order in which they are judged.
+        names: The names, in the order of judging.
         path: YAML or JSON file with a list of objectives, each ``name`` and ``instruction``; it
             may give a built-in name other words.
 
@@ -114,9 +114,7 @@ def find_objectives(names: Sequence[str], path: str | None = None) -> list[Objec
 
 
 def _read_file(path: Path) -> list[Objective]:
-    if not path.is_file():
-        raise MissingFileError(path, "Give --objectives_file a YAML or JSON file")
-    entries = _parse(path)
+    entries = _parse(require_file(path, "Give --objectives_file a YAML or JSON file"))
     if not isinstance(entries, list) or not entries:
         raise DataError("a list of objectives is needed", file=path, remedy=_WRITE)
     found: list[Objective] = []
@@ -157,24 +155,8 @@ def _read_entry(entry: Any, field: str, place: Place) -> Objective:
 
 
 Orders: TypeAlias = Literal["both", "first"]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A row to be judged.
-
-    Attributes:
-        example: The row as an example with all its responses.
-        places: Places of the responses that hold text.
-    """
-
-    example: Example
-    places: tuple[int, ...]
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """Pairs of responses that are not blank, by their places."""
-        return list(combinations(self.places, 2))
+Pair: TypeAlias = "tuple[int, int]"
+"""The places of two responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,21 +164,21 @@ class Question:
     """One question to a language model.
 
     Attributes:
-        item: The row.
-        objective: What is judged.
-        shown: Places of the response shown as A and of the one shown as B.
-        vote: Number of the vote, from 0.
+        item: The row with all its responses.
+        objective: The objective that is judged.
+        shown: The places of the response shown as A and of the response shown as B.
+        vote: The number of the vote, from 0.
     """
 
-    item: Item
+    item: Example
     objective: Objective
-    shown: tuple[int, int]
+    shown: Pair
     vote: int = 0
 
     @property
     def dialogue(self) -> str | None:
         """The conversation before both responses; None if unknown."""
-        prompt = self.item.example.known_prompt
+        prompt = self.item.known_prompt
         if prompt is None:
             return None
         return to_text(prompt).strip().removesuffix("Assistant:").strip()
@@ -228,9 +210,12 @@ class Question:
         }
 
     def _response(self, place: int) -> str:
-        example = self.item.example
-        whole = example.known_prompt is None
-        return _spoken(example.text(place) if whole else example.responses[place])
+        """Write a response without the speaker's name."""
+        whole = self.item.known_prompt is None
+        response = self.item.text(place) if whole else self.item.responses[place]
+        if not isinstance(response, str) and len(response) == 1:
+            return to_text(response).split(": ", 1)[-1].strip()
+        return to_text(response).strip().removeprefix("Assistant:").strip()
 
 
 def key_of(description: Mapping[str, Any]) -> str:
@@ -239,42 +224,35 @@ def key_of(description: Mapping[str, Any]) -> str:
     return hashlib.blake2b(words.encode("utf-8"), digest_size=20).hexdigest()
 
 
-def items_of(examples: Iterable[Example]) -> list[Item]:
-    """Read rows again with all responses, and note which are not blank."""
-    items = []
-    for example in examples:
-        line = example.source_lines[0] if example.source_lines else None
-        whole = read_row(example.columns, file=example.source_file, line=line)
-        blank = blank_responses(whole)
-        places = tuple(n for n in range(len(whole.responses)) if n not in blank)
-        items.append(Item(whole, places))
-    return items
+def items_of(examples: Iterable[Example]) -> list[Example]:
+    """Read rows again with all responses."""
+    places = [(example, example.place()) for example in examples]
+    return [read_row(one.columns, file=place.file, line=place.line) for one, place in places]
+
+
+def pairs_of(item: Example) -> list[Pair]:
+    """Return the pairs of responses that are not blank, by their places."""
+    blank = blank_responses(item)
+    return list(combinations((n for n in range(len(item.responses)) if n not in blank), 2))
 
 
 def questions_of(
-    items: Iterable[Item], objectives: Sequence[Objective], orders: Orders, votes: int
+    items: Iterable[Example], objectives: Sequence[Objective], orders: Orders, votes: int
 ) -> Iterator[Question]:
     """List every question, pair by pair."""
     for item in items:
-        for pair in item.pairs:
+        for pair in pairs_of(item):
             for objective in objectives:
                 yield from questions_about(item, pair, objective, orders, votes)
 
 
 def questions_about(
-    item: Item, pair: tuple[int, int], objective: Objective, orders: Orders, votes: int
+    item: Example, pair: Pair, objective: Objective, orders: Orders, votes: int
 ) -> list[Question]:
     """List the questions about one pair under one objective."""
     first, second = pair
     shown = [(first, second), (second, first)][: 2 if orders == "both" else 1]
     return [Question(item, objective, one, vote) for one in shown for vote in range(votes)]
-
-
-def _spoken(response: Conversation) -> str:
-    """Write a response without the speaker's name."""
-    if not isinstance(response, str) and len(response) == 1:
-        return to_text(response).split(": ", 1)[-1].strip()
-    return to_text(response).strip().removeprefix("Assistant:").strip()
 
 
 def chat_ids(tokenizer: Any, text: str) -> list[int]:

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 Reason: TypeAlias = Literal["refusal", "unparseable", "filter", "too_long"]
@@ -18,12 +18,12 @@ class Reply:
     """A reply as it is kept in the cache.
 
     Attributes:
-        text: What the model wrote; of a local model the most likely first token.
-        letters: Log-probability of A and of B as the answer, in nats; None where not offered. A
-            letter beyond the most likely tokens that a server lists is missing.
-        input_tokens: Tokens of the question, by the server's count; None where it gives none.
-        output_tokens: Tokens of the reply likewise.
-        reason: Why there is no answer, where that is known without reading the text.
+        text: What the model wrote; for a local model the most likely first token.
+        letters: The log-probabilities of A and of B as the answer, in nats; None if not available.
+            A letter that is not among the server's most likely tokens is missing.
+        input_tokens: The tokens of the question, as counted by the server; None if not counted.
+        output_tokens: The tokens of the reply, as counted by the server; None if not counted.
+        reason: Why there is no answer, if that is known without reading the text.
     """
 
     text: str
@@ -33,14 +33,9 @@ class Reply:
     reason: Reason | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form, without unknown fields."""
+        """Return the JSON form, without unknown fields; ``Reply(**values)`` reads it."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in values.items() if value is not None}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Reply:
-        """Read what ``to_dict`` wrote."""
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +43,14 @@ class Verdict:
     """What a reply says.
 
     Attributes:
-        first: Probability that the response shown as A is better; None for an abstention.
-        reason: Why the model abstains.
-        text: What it wrote instead of an answer.
+        first: The probability that the response shown as A is better; None for an abstention.
+        reason: The reason of an abstention.
+        text: What the model wrote instead of an answer.
     """
 
     first: float | None
     reason: Reason | None = None
-    text: str = field(default="")
+    text: str = ""
 
 
 _LETTER: Final = r"[*_`\"'(\[]*([AB])[*_`\"')\]]*"

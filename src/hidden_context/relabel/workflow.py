@@ -7,9 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hidden_context.data.example import Example
 from hidden_context.data.report import ReadReport
 from hidden_context.data.sources import files_of_split, load_examples
 from hidden_context.data.storage.files import write_jsonl, write_yaml_config
@@ -18,15 +20,16 @@ from hidden_context.errors import ConfigError, DataError, StorageError
 from hidden_context.progress import stage
 from hidden_context.relabel.asking import AnswerCache, Asking, Pending
 from hidden_context.relabel.config import RelabelConfig
-from hidden_context.relabel.cost import CORRECTED_AFTER, Estimate, Meter, token_counter
+from hidden_context.relabel.cost import Estimate, Meter, token_counter
 from hidden_context.relabel.endpoint import Endpoint
 from hidden_context.relabel.judgements import Judge, judged_row
 from hidden_context.relabel.local import LocalJudge
 from hidden_context.relabel.questions import (
-    Item,
+    Pair,
     find_objectives,
     items_of,
     key_of,
+    pairs_of,
     questions_about,
     questions_of,
 )
@@ -41,19 +44,19 @@ class RelabelResult:
     """Result of relabelling a file.
 
     Attributes:
-        path: The file written; None where the limit of the cost was reached before.
-        report: How the rows were read.
-        rows: Rows written.
-        judged: Judgements with a preference.
-        abstained: Judgements without one.
-        reasons: Answers without a preference, by reason.
-        asked: Questions asked in this run.
-        known: Questions whose answer was in the cache.
-        left: Questions that were not asked.
-        input_tokens: Tokens of all questions of this output, earlier runs included.
-        output_tokens: Tokens of the replies likewise.
-        uncounted: Replies whose tokens a server did not count; none of a local model.
-        cost: Cost of all answers likewise; None where prices are not known.
+        path: The file that was written; None if the cost limit was reached before.
+        report: The report of how the rows were read.
+        rows: The number of rows that were written.
+        judged: The number of judgements with a preference.
+        abstained: The number of judgements without a preference.
+        reasons: The number of answers without a preference, by reason.
+        asked: The number of questions that were asked in this run.
+        known: The number of questions whose answer was in the cache.
+        left: The number of questions that were not asked.
+        input_tokens: The tokens of all questions of this output, earlier runs included.
+        output_tokens: The tokens of all replies, earlier runs included.
+        uncounted: The number of replies whose tokens the server did not count; 0 if local.
+        cost: The cost of all answers, earlier runs included; None if prices are unknown.
     """
 
     path: Path | None
@@ -75,18 +78,19 @@ def run(config: RelabelConfig, confirm: Confirm | None = None) -> RelabelResult:
     """Judge every pair of responses of a file by every objective, and write the rows.
 
     Args:
-        config: What is judged, by whom, and what it may cost.
-        confirm: Asked before an endpoint is, unless ``yes`` or ``max_cost`` says so already.
+        config: The data, the judge and the cost limit.
+        confirm: Returns whether to go on at an estimated cost; not called for a local model, nor
+            with ``yes`` or ``max_cost``.
 
     Returns:
-        Counts and costs. Where the limit of the cost was reached no file is written, and the next
-        run goes on from there.
+        The counts and costs. If the cost limit is reached, no file is written, and the next run
+        continues from there.
 
     Raises:
         MissingFileError: If data, objectives or model are not there.
         DataError: If a row is malformed, already has a judgement by the same judge, or no row has
             two responses.
-        ConfigError: If an option cannot work, or nobody agreed to the cost.
+        ConfigError: If an option cannot work, or the cost is not confirmed.
         EndpointError: If the endpoint refuses requests or does not answer.
         StorageError: If output or cache cannot be written, or another process is writing them.
     """
@@ -110,35 +114,29 @@ def run(config: RelabelConfig, confirm: Confirm | None = None) -> RelabelResult:
         exclusive(config.cache_path),
         AnswerCache(config.cache_path) as cache,
     ):
-        relabelling = _Relabelling(config, items, judges, model, cache, data.report)
+        meter, result = Meter(config, config.max_tokens), RelabelResult(None, data.report)
+        relabelling = _Relabelling(config, items, judges, model, cache, meter, result)
         if relabelling.ask(confirm):
             relabelling.write()
         return relabelling.counted()
 
 
+@dataclass
 class _Relabelling:
     """One run: looks up answers, asks the open questions, writes the rows."""
 
-    def __init__(
-        self,
-        config: RelabelConfig,
-        items: Sequence[Item],
-        judges: Sequence[Judge],
-        model: LocalJudge | Endpoint,
-        cache: AnswerCache,
-        report: ReadReport,
-    ) -> None:
-        self.config, self.items, self.judges = config, items, judges
-        self.model, self.cache, self.asked = model, cache, model.asked
-        self.meter = Meter(config, config.max_tokens)
-        self.pending: list[Pending] = []
-        self.result = RelabelResult(None, report)
-        self.corrected = isinstance(model, LocalJudge)  # whose tokens cost nothing
+    config: RelabelConfig
+    items: Sequence[Example]
+    judges: Sequence[Judge]
+    model: LocalJudge | Endpoint
+    cache: AnswerCache
+    meter: Meter
+    result: RelabelResult
+    pending: list[Pending] = field(default_factory=list)
 
     def ask(self, confirm: Confirm | None) -> bool:
         """Ask the open questions; return whether all are answered now."""
         self._look_up()
-        self.corrected |= self.meter.replies >= CORRECTED_AFTER
         if not self.pending:
             return True
         self._agree(confirm)
@@ -146,13 +144,18 @@ class _Relabelling:
         with stage("questions", len(self.pending), disable=config.disable_tqdm) as step:
 
             def keep(one: Pending, reply: Reply) -> None:
-                """Store an answer, and then count its cost."""
-                description = one.question.description(self.asked, one.question.text())
+                """Store an answer, and then count its cost; correct the estimate at some point."""
+                description = one.question.description(self.model.asked, one.question.text())
                 self.cache.put(one.key, description, reply.to_dict())
-                self.meter.add(reply, one.tokens)
+                is_corrected = self.meter.add(reply, one.tokens)
                 self.result.asked += 1
                 step(1)
-                self._correct()
+                if is_corrected and self.result.asked < len(self.pending) and not self._is_local:
+                    print(
+                        f"The server counts {self.meter.ratio:.2f} times the tokens that were "
+                        f"expected. {self._estimate()}",
+                        file=sys.stderr,
+                    )
 
             if isinstance(self.model, Endpoint):
                 run = Asking(self.model, keep, self.meter, iter(self.pending))
@@ -161,28 +164,31 @@ class _Relabelling:
                 keep(one, self.model.ask(one.question))
             return True
 
+    @property
+    def _is_local(self) -> bool:  # its tokens cost nothing
+        return self.config.backend == "local"
+
     def _look_up(self) -> None:
         """Find the open questions, and count the cost of the answered ones."""
-        local = isinstance(self.model, LocalJudge)
-        count = (lambda text: 0) if local else token_counter(self.config.tokenizer)
+        count = (lambda text: 0) if self._is_local else token_counter(self.config.tokenizer)
         config = self.config
         objectives = [judge.objective for judge in self.judges]
         for question in questions_of(self.items, objectives, config.orders, config.votes):
             text = question.text()
-            key, tokens = key_of(question.description(self.asked, text)), count(text)
+            key, tokens = key_of(question.description(self.model.asked, text)), count(text)
             kept = self.cache.get(key)
             if kept is None:
                 self.pending.append(Pending(question, key, tokens))
             else:
                 self.result.known += 1
-                self.meter.add(Reply.from_dict(kept), tokens)
+                self.meter.add(Reply(**kept), tokens)
 
     def _agree(self, confirm: Confirm | None) -> None:
         """Show what the questions will cost, and ask for agreement."""
         estimate = self._estimate()
         print(estimate, file=sys.stderr)
         config = self.config
-        agreed = config.backend == "local" or config.yes or config.max_cost is not None
+        agreed = self._is_local or config.yes or config.max_cost is not None
         if not agreed and not (confirm is not None and confirm(estimate)):
             raise ConfigError(
                 "Nothing was asked. --yes asks without this question, --max_cost up to a cost."
@@ -195,48 +201,33 @@ class _Relabelling:
         return Estimate(
             questions=len(left),
             known=self.result.known + self.result.asked,
-            whom=f"{self.config.model_name} ({self.asked['host']})",
-            tokens=None if self.config.backend == "local" else round(tokens * self.meter.ratio),
+            whom=f"{self.config.model_name} ({self.model.asked['host']})",
+            tokens=None if self._is_local else round(tokens * self.meter.ratio),
             tokenizer=self.config.tokenizer,
             cost=self.meter.expected(tokens, len(left)) if priced else None,
             most=self.meter.most(tokens, len(left)) if priced else None,
             spent=self.meter.spent,
         )
 
-    def _correct(self) -> None:
-        """Show the estimate again once enough replies have been counted."""
-        if self.corrected or self.meter.replies < CORRECTED_AFTER:
-            return
-        self.corrected = True
-        if self.result.asked < len(self.pending):
-            print(
-                f"The server counts {self.meter.ratio:.2f} times the tokens that were expected. "
-                f"{self._estimate()}",
-                file=sys.stderr,
-            )
-
     def write(self) -> None:
         """Write the rows from the cache alone."""
         config, result = self.config, self.result
-        result.rows = write_jsonl(config.output_path, map(self._row, self.items))
+        rows = (judged_row(one, self.judges, partial(self._entry, one)) for one in self.items)
+        result.rows = write_jsonl(config.output_path, rows)
         result.path = config.output_path
         write_yaml_config(f"{config.output}.config.yaml", config)
 
-    def _row(self, item: Item) -> dict[str, Any]:
-        pairs = [(pair, judge) for pair in item.pairs for judge in self.judges]
-        return judged_row(item, [(pair, self._entry(item, pair, judge)) for pair, judge in pairs])
-
-    def _entry(self, item: Item, pair: tuple[int, int], judge: Judge) -> dict[str, Any]:
+    def _entry(self, item: Example, pair: Pair, judge: Judge) -> dict[str, Any]:
         config, said = self.config, []
         for question in questions_about(item, pair, judge.objective, config.orders, config.votes):
-            reply = self.cache.get(key_of(question.description(self.asked, question.text())))
+            reply = self.cache.get(key_of(question.description(self.model.asked, question.text())))
             if reply is None:
                 raise DataError(
                     "an answer has disappeared from the cache",
                     file=self.cache.path,
                     remedy="Run the same command again",
                 )
-            verdict = read_reply(Reply.from_dict(reply))
+            verdict = read_reply(Reply(**reply))
             said.append((question, verdict))
             if verdict.reason is not None:
                 self.result.reasons[verdict.reason] += 1
@@ -250,7 +241,7 @@ class _Relabelling:
         meter, result = self.meter, self.result
         result.left = len(self.pending) - result.asked
         result.input_tokens, result.output_tokens = meter.input_tokens, meter.output_tokens
-        if isinstance(self.model, Endpoint):  # a local one refuses without counting
+        if not self._is_local:  # a local one refuses without counting
             result.uncounted = meter.uncounted
         result.cost = meter.spent if meter.has_prices else None
         return result
@@ -271,14 +262,13 @@ def _check_output(config: RelabelConfig) -> None:
             raise ConfigError(f"{path} is the input too; name another file to write.")
 
 
-def _check_items(items: Sequence[Item], judges: Sequence[Judge], config: RelabelConfig) -> None:
+def _check_items(items: Sequence[Example], judges: Sequence[Judge], config: RelabelConfig) -> None:
     """Check, before any cost, that there are pairs and that their judgements can be added."""
-    if not any(item.pairs for item in items):
+    if not any(map(pairs_of, items)):
         raise DataError(
             "no row has two responses to compare",
             file=config.data_path,
             remedy="Rated texts have one; give pairs or rankings",
         )
     for item in items:
-        entries = [(pair, {"annotator": one.annotator}) for pair in item.pairs for one in judges]
-        judged_row(item, entries)
+        judged_row(item, judges, lambda _, judge: {"annotator": judge.annotator})

@@ -28,17 +28,17 @@ class ReportConfig(ScoreFileOptions):
         None, "analysis.json of the same files, written by analyze --contexts (default: make it)"
     )
     max_pairs: int = option(
-        10_000, "most comparisons in the page; of more, a sample by seed", least=1
+        10_000, "most comparisons in the page; a larger file is sampled with --seed", least=1
     )
     max_text: int = option(
-        4_000, "most characters of one text; longer ones are cut and marked", least=40
+        4_000, "most characters of one text; longer texts are cut and marked", least=40
     )
 
     def __post_init__(self) -> None:
         if not (self.files or self.compare or self.data_dir):
             raise ConfigError("no score file is named, and no --data_dir for the paper's tables.")
         if self.analysis and not self.files:
-            raise ConfigError("--analysis needs the score files that it is of.")
+            raise ConfigError("--analysis needs the score files that it was made from.")
         for name in ("compare", "head", "likelihood"):
             if self.analysis and getattr(self, name):
                 raise ConfigError(f"--analysis was made without --{name}; leave one of them out.")

@@ -122,19 +122,14 @@ def _analysis_of(analysis: dict[str, Any], scores: PairScores, path: str | None)
     """Find the analysis of a set of pairs, and check that it fits them."""
     for own in analysis["analyses"]:
         if (own["file"], own["name"], own["kind"]) == (scores.file, scores.name, "pairs"):
-            if own["groups"][0]["n"] == len(scores.chosen):
+            covered, pairs = own["groups"][0]["n"], len(scores.chosen)
+            if covered == pairs:
                 return dict(own)
-            raise DataError(
-                f"it is of {own['groups'][0]['n']} pairs of {scores.file}, which has "
-                f"{len(scores.chosen)}",
-                file=path,
-                remedy="Analyze the file again",
-            )
-    raise DataError(
-        f"it has no analysis of the pairs in {scores.file}",
-        file=path,
-        remedy="Name the same files here as to hidden-context analyze",
-    )
+            problem = f"it covers {covered} pairs of {scores.file}, which has {pairs}"
+            raise DataError(problem, file=path, remedy="Analyze the file again")
+    problem = f"it has no analysis of the pairs in {scores.file}"
+    remedy = "Name the same files here as in hidden-context analyze"
+    raise DataError(problem, file=path, remedy=remedy)
 
 
 def _contexts(

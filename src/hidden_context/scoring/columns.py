@@ -6,11 +6,12 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hidden_context.data.importers.pairs import SIDES
 from hidden_context.data.responses import Kind
 from hidden_context.data.storage.files import read_json, require_file
 from hidden_context.distributions import RewardDistribution
@@ -21,8 +22,6 @@ from hidden_context.likelihood.labels import UNKNOWN
 from hidden_context.risk import RiskMeasure
 from hidden_context.scoring.config import WORST_GROUP, ScoreConfig
 from hidden_context.scoring.loading import read_likelihood
-
-_SIDES: Final = ("chosen", "rejected")
 
 Raw = Sequence[Sequence[float] | None]
 Groups = Mapping[str, Sequence[str]]
@@ -104,7 +103,7 @@ def risk_values(
     """
     places = [place for place, value in enumerate(raw) if value is not None]
     result: list[dict[str, Any] | None] = [None] * len(raw)
-    if not places or not measures:
+    if not places:
         return result
     values = torch.tensor([raw[place] for place in places], dtype=torch.float64)
     found: dict[str, Any]
@@ -151,7 +150,7 @@ def added_columns(
         kind: What the row is.
         name: The model's name.
         line: The row's line of the record: ``raw``, and ``reasons`` where there are some.
-        people: Whose rewards the risk measures are taken of, and how raw outputs are read.
+        people: Whose rewards the risk measures describe, and how raw outputs are read.
         measures: Risk measures to add.
         several_models: Whether other models score the same rows.
 
@@ -168,7 +167,7 @@ def added_columns(
         stem, cells = "reward_outputs", [(f"_{name}", raw, reasons, risks)]
     else:
         stem, tail = "reward_output", f"_{name}" if several_models else ""
-        ends = [f"_{side}{tail}" for side in _SIDES] if kind == "pair" else [tail]
+        ends = [f"_{side}{tail}" for side in SIDES] if kind == "pair" else [tail]
         cells = [
             (end, raw[n], reasons and reasons[n], {column: own[n] for column, own in risks.items()})
             for n, end in enumerate(ends)
@@ -198,7 +197,7 @@ def read_groups(path: str | Path) -> dict[str, list[str]]:
         raise DataError("a JSON object of groups is needed", file=path, remedy=example)
     for group, members in content.items():
         if group == WORST_GROUP:
-            problem = "this name stands for the group that fares worst"
+            problem = "this name is reserved for the group with the lowest value"
         elif not isinstance(members, list) or not members:
             problem = "a list of at least one annotator is needed"
         elif any(isinstance(m, bool) or not isinstance(m, (str, int)) for m in members):
@@ -233,7 +232,7 @@ def check_people(
     if relative and kind == "text":
         raise ConfigError(
             f"--risk {relative} compares the candidates of a prompt, but {config.input} holds "
-            "single texts; score prompts with responses, or pairs, or leave it out."
+            "single texts. Score prompts with responses, or pairs, or leave out this measure."
         )
     if not relative and config.annotator is None and groups is None:
         return
@@ -258,8 +257,9 @@ def check_context(head: Head, name: str, measure: str) -> None:
     """
     if not head.has_context:
         raise ConfigError(
-            f"{measure} needs a head that knows what the responses to a prompt have in common: "
-            f"factor, or an ensemble of factor heads; {name} has a {head.member.type} head."
+            f"{measure} needs a head that models the shared hidden context of a prompt's "
+            "responses: a factor head or an ensemble of factor heads; "
+            f"{name} has a {head.member.type} head."
         )
 
 
@@ -270,7 +270,7 @@ def _check_annotator(likelihood: Likelihood, checkpoint: str, annotator: str) ->
             known = "how annotators answer, but not what each of them prefers"
         raise ConfigError(
             f"--annotator {annotator}: {checkpoint} knows {known}; train a factor head with "
-            "--annotators on data that name them, or leave it out."
+            "--annotators on data that names its annotators, or leave out --annotator."
         )
     if likelihood.names.index(annotator) == UNKNOWN:
         warnings.warn(

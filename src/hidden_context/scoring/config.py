@@ -21,7 +21,7 @@ OverLength = Literal["null", "truncate", "drop"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 
 WORST_GROUP: Final = "worst_group"
-"""Name of the value of the group that fares worst, beside the groups of annotators."""
+"""Name, beside the groups of annotators, of the group with the lowest value."""
 
 # With fewer texts in a half, two or three texts decide its 95th percentile.
 LEAST_TEXTS: Final = 50
@@ -33,14 +33,16 @@ class ModelOptions(ComputeOptions):
 
     head: str | None = option(
         None,
-        "head of checkpoints that do not say: base, mean_and_variance, categorical, factor, "
-        "mixture, quantile",
+        "head, for checkpoints that do not record it: base, mean_and_variance, categorical, "
+        "factor, mixture, quantile",
     )
     num_outputs: int | None = option(
-        None, "outputs of checkpoints that do not say: 1, 2, the number of atoms …", least=1
+        None,
+        "outputs, for checkpoints that do not record them: 1, 2, the number of atoms …",
+        least=1,
     )
     likelihood: Literal["probit", "logistic"] = option(
-        "probit", "comparison of a mean-and-variance head whose checkpoint does not say"
+        "probit", "comparison of a mean-and-variance head, for checkpoints that do not record it"
     )
     base_model: str | None = option(None, "backbone, instead of the one the checkpoint names")
     tokenizer_name: str | None = option(None, "tokenizer, instead of the checkpoint's")
@@ -54,7 +56,7 @@ class ModelOptions(ComputeOptions):
     )
     device: str = option("auto", "auto, cpu, cuda, cuda:0 …")
     max_length: int | None = option(
-        None, "longest text in tokens; the checkpoint's own if unset", least=1
+        None, "longest text in tokens; the checkpoint's if unset", least=1
     )
     engine: Literal["auto", "tree", "cache", "padded"] = option(
         "auto",
@@ -75,14 +77,9 @@ class StreamOptions(ModelOptions):
     over_length: OverLength = option(
         "null", "texts that are too long: a null reward and a reason, cut on the left, or dropped"
     )
-    window: int = option(512, "rows sorted by length together and written at once", least=1)
+    window: int = option(512, "rows that are sorted by length and written together", least=1)
     resume: bool = option(True, "go on where an interrupted run stopped")
     disable_tqdm: bool = option(False, "no progress bars")
-
-    @property
-    def on_refusal(self) -> Literal["error", "skip"]:
-        """Whether a text that the chat template refuses is an error, or has no reward."""
-        return "skip"
 
 
 def names_of_models(models: Sequence[str], names: Sequence[str]) -> list[str]:
@@ -94,13 +91,13 @@ def names_of_models(models: Sequence[str], names: Sequence[str]) -> list[str]:
     if names and len(names) != len(models):
         raise ConfigError(
             f"names and models differ in number ({len(names)} and {len(models)}); "
-            "give each model a name, or none at all."
+            "give each model a name, or give no names."
         )
     found = list(names) or [Path(m).name or Path(m).resolve().name for m in models]
     if len(set(found)) != len(models):
         raise ConfigError(
-            f"the models' names are not distinct ({', '.join(found)}); give each a name of its "
-            "own (--names)."
+            f"the models' names are not distinct ({', '.join(found)}); give each model a "
+            "different name with --names."
         )
     return found
 
@@ -109,9 +106,7 @@ def names_of_models(models: Sequence[str], names: Sequence[str]) -> list[str]:
 class ScoreConfig(StreamOptions):
     """Options of ``scoring.score_file``."""
 
-    input: str = option(
-        "", "file to score: pairs, prompts with responses, or texts", positional=True
-    )
+    input: str = option("", "file of pairs, prompts with responses, or texts", positional=True)
     output: str = option(
         "", "file to write, here or at an address: JSON Lines, or Parquet where it ends in .parquet"
     )
@@ -121,31 +116,26 @@ class ScoreConfig(StreamOptions):
         None, "what a row is; found from the columns if unset"
     )
     prompt_from_first_human: bool = option(
-        False, "leave out what stands before a prompt's first 'Human: ', as the paper does"
+        False, "drop the text before a prompt's first 'Human: ', as the paper does"
     )
     risk: list[str] = option([], "risk measures to add, such as mean quantile:0.01 cvar:0.05")
-    annotator: str | None = option(
-        None, "annotator whose rewards the risk measures describe; the population if unset"
-    )
+    annotator: str | None = option(None, "whose rewards --risk measures; the population's if unset")
     groups: str | None = option(
         None,
         'JSON file of annotators by group, {"group": ["annotator", …], …}: adds the risk measures '
-        "of each group and of the group that fares worst",
+        "of each group and of the group with the lowest value",
     )
 
     backend: Literal["own", "vllm"] = option(
         "own", "what runs the network: this package, or vLLM's offline pooling, checked against it"
     )
-    engine_cluster: Literal["ray"] | None = option(
-        None, "cluster that scores, ray; this process alone if unset"
-    )
+    engine_cluster: Literal["ray"] | None = option(None, "cluster to score on; none if unset")
     cluster_address: str | None = option(
         None, "address of a running cluster, such as auto; one is started here if unset"
     )
     workers: int | None = option(
         None,
-        "workers on the cluster, each with the model and --threads (one if unset); as many as fit "
-        "if unset",
+        "workers, each with the model and --threads (1 if unset); as many as fit if unset",
         least=1,
     )
     worker_gpus: float | None = option(
@@ -168,15 +158,12 @@ class ScoreConfig(StreamOptions):
         names = self.model_names
         if self.groups and {f"groups_{name}" for name in names} & {*names}:
             raise ConfigError(
-                "one model's name is another's after 'groups_', as the columns of --groups are "
-                "named; give it another (--names)."
+                "a model is named like the columns of --groups for another model (groups_NAME); "
+                "rename one of them with --names."
             )
         given = [f"--{name}" for name in ("annotator", "groups") if getattr(self, name) is not None]
         if given and not self.risk:
-            raise ConfigError(
-                f"{' and '.join(given)} need risk measures, but none is named; name some, as in "
-                "--risk mean."
-            )
+            raise ConfigError(f"name risk measures for {' and '.join(given)}, as in --risk mean.")
 
     @property
     def model_names(self) -> list[str]:
@@ -189,21 +176,17 @@ class EvaluateConfig(StreamOptions, ReadOptions):
     """Options of ``scoring.evaluate``."""
 
     checkpoint: str = option("", "checkpoint to evaluate", positional=True)
-    output: str | None = option(
-        None, "file to write; CHECKPOINT/eval_results_SUBSET.jsonl if unset"
-    )
+    output: str | None = option(None, "output file; CHECKPOINT/eval_results_SUBSET.jsonl if unset")
     data_path: str = option("Anthropic/hh-rlhf", "hub id, folder or file of preference pairs")
     eval_split: str = option("test", "split to evaluate on")
-    train_split: str = option("train", "split that training divided, where there is no other")
-    eval_fraction: float = option(
-        0.0, "share of prompts that training held out, where one split is all there is"
-    )
+    train_split: str = option("train", "split that training divided, if there is no other split")
+    eval_fraction: float = option(0.0, "share of prompts that training held out of a single split")
     split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
     eval_dataset_size: int = option(0, "number of pairs; 0 for all", least=0)
     over_length: OverLength = option(
         "drop", "pairs with a too long side: dropped with a count, null, or cut on the left"
     )
-    seed: int = option(0, "seed of the draw that eval_dataset_size makes")
+    seed: int = option(0, "seed for drawing --eval_dataset_size pairs")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -213,11 +196,6 @@ class EvaluateConfig(StreamOptions, ReadOptions):
         check_given({"a checkpoint": self.checkpoint}, "evaluate CHECKPOINT")
         if self.output_path.suffix == ".parquet":
             raise ConfigError("evaluate writes JSON Lines; name an --output that ends in .jsonl.")
-
-    @property
-    def on_refusal(self) -> Literal["error", "skip"]:
-        """Whether a text that the chat template refuses is an error, or is left out."""
-        return self.on_malformed
 
     @property
     def output_path(self) -> Path:
@@ -230,19 +208,13 @@ class EvaluateConfig(StreamOptions, ReadOptions):
 class ReferenceConfig(ModelOptions):
     """Options of ``hidden-context reference``."""
 
-    checkpoint: str = option(
-        "", "folder of the model, which the reference is put into", positional=True
-    )
+    checkpoint: str = option("", "folder of the model, which gets the reference", positional=True)
     data_path: str = option(
-        "",
-        "hub id, folder or file of the data it was trained on, or of more of its kind",
-        positional=True,
+        "", "hub id, folder or file of the model's training data, or similar data", positional=True
     )
     data_subset: str = option("both", "both, helpful or harmless, or another subset's name")
     split: str = option("train", "split to read; of no effect for a single file")
-    texts: int = option(
-        4000, "most texts to draw, of as many prompts as there are", least=4 * LEAST_TEXTS
-    )
+    texts: int = option(4000, "most texts, of as many prompts as there are", least=4 * LEAST_TEXTS)
     on_malformed: Literal["error", "skip"] = option(
         "error", "malformed rows: an error, or skipped and counted"
     )

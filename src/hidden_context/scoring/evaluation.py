@@ -58,24 +58,26 @@ class EvaluationResult:
     votes: VoteMetrics | None = None
 
 
-def metrics_of_file(
-    path: Path, likelihood: Likelihood, scored: Scored | None = None
-) -> dict[str, float]:
-    """Compute metrics from a file of raw outputs; rows without rewards are left out.
+def measure(
+    scored: Scored, likelihood: Likelihood, path: str | Path, seed: int = 0
+) -> tuple[dict[str, float], VoteMetrics | None]:
+    """Compare the raw outputs of a file with its judgements.
 
     Args:
-        path: The file, with the columns that say how its rows are labelled.
+        scored: The file's rows with rewards, and how they are labelled.
         likelihood: The likelihood. It predicts each annotator whom it knows as that annotator, and
             ties and strengths as separate answers if it learned them.
-        scored: The rows, where they have been read already.
+        path: The file, for errors.
+        seed: Seed of the bootstrap.
 
     Returns:
-        Metrics as ``statistics.grouped_judgement_metrics`` names them; every vote counts once.
+        Metrics as ``statistics.grouped_judgement_metrics`` names them, of which every vote counts
+        once; and the predictions compared with votes, with intervals by prompt: None if no pair
+        was judged by several people, nor by an annotator whom the likelihood knows.
 
     Raises:
         DataError: If no row has rewards, or a strength is beyond the likelihood's levels.
     """
-    scored = read_scored(path) if scored is None else scored
     if not scored.examples:
         raise DataError(
             "no pair has rewards for both sides, and no other text has one",
@@ -88,42 +90,22 @@ def metrics_of_file(
         for column in ("data_subset", "objective")
     }
     with torch.no_grad():
-        return grouped_judgement_metrics(likelihood, scored.raw, labels, groups)
-
-
-def votes_of_file(
-    path: Path, likelihood: Likelihood, seed: int = 0, scored: Scored | None = None
-) -> VoteMetrics | None:
-    """Compare the predictions of a file of raw outputs with its votes.
-
-    Args:
-        path: The file, with the columns that say how its rows are labelled.
-        likelihood: The likelihood; it predicts each annotator whom it knows as that annotator.
-        seed: Seed of the bootstrap.
-        scored: The rows, where they have been read already.
-
-    Returns:
-        The metrics, with intervals by prompt; None if no pair was judged by several people, nor by
-        an annotator whom the likelihood knows.
-
-    Raises:
-        DataError: If a row is malformed, or a strength is beyond the likelihood's levels.
-    """
-    scored = read_scored(path) if scored is None else scored
+        metrics = grouped_judgement_metrics(likelihood, scored.raw, labels, groups)
     column, facts = likelihood.names.column, scored.facts
     everyone = AnnotatorNames(annotator_names(scored.examples, column), column)
     who = labels_of(scored.examples, everyone.index, column).comparisons.annotator
     items = judged_items(
         likelihood,
         scored.raw,
-        _labels(likelihood, scored.examples, path),
+        labels,
         who,
         item=facts.item,
         turned=facts.swapped,
         cluster=facts.cluster,
         length=facts.length,
     )
-    return None if items is None else judged_metrics(items, Resampling(resamples=1000, seed=seed))
+    votes = None if items is None else judged_metrics(items, Resampling(resamples=1000, seed=seed))
+    return metrics, votes
 
 
 def _labels(likelihood: Likelihood, examples: Sequence[Example], file: str | Path) -> Labels:
@@ -153,7 +135,7 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     if config.output is None and not Path(config.checkpoint).is_dir():
         raise MissingFileError(
             config.checkpoint,
-            "Give the folder of a checkpoint, or name the file of results of a model on the hub "
+            "Give the folder of a checkpoint; for a model on the hub, name the file of results "
             "with --output",
         )
     check_output(output, config.data_path)
@@ -173,31 +155,21 @@ def evaluate(config: EvaluateConfig) -> EvaluationResult:
     with exclusive(output), cpu_threads(threads):
         model = load_model(config.checkpoint, config)
         _labels(model.likelihood, data.examples, config.data_path)  # errors before any scoring
+        models = {_NAME: partial(run_here, lambda: model, config.checkpoint)}
+        how = {"on_malformed": config.on_malformed}
         counts = write_scores(
-            lambda: rows,
-            {_NAME: partial(run_here, lambda: model, config.checkpoint)},
-            output,
-            config,
-            {"on_malformed": config.on_malformed},
-            total=len(rows),
-            allow_empty=False,
+            lambda: rows, models, output, config, how, total=len(rows), allow_empty=False
         )
         data.report.rows += len(rows) - len(data.examples)
         data.report.too_long += counts.dropped
         data.report.kept = len(rows) - counts.dropped
         scored = read_scored(output)
-        metrics = metrics_of_file(output, model.likelihood, scored)
-        votes = votes_of_file(output, model.likelihood, config.seed, scored)
-        data.report.warn_of_losses(
-            counts.dropped,
-            len(scored.examples) / len(rows),
-            f"{counts}." if counts.unscored else "",
-        )
+        metrics, votes = measure(scored, model.likelihood, output, config.seed)
+        unscored = f"{counts}." if counts.unscored else ""
+        data.report.warn_of_losses(counts.dropped, len(scored.examples) / len(rows), unscored)
         found = {"metrics": metrics, "votes": to_plain(votes), "read": data.report.to_dict()}
-        write_json(
-            output.with_name(f"{output.name}.metrics.json"),
-            {**found, "counts": dataclasses.asdict(counts)},
-        )
+        found["counts"] = dataclasses.asdict(counts)
+        write_json(output.with_name(f"{output.name}.metrics.json"), found)
         write_yaml_config(output.with_name(f"{output.name}.config.yaml"), config)
     return EvaluationResult(output, metrics, counts, data.report, votes)
 

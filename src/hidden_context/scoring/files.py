@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from hidden_context import risk
@@ -16,16 +16,19 @@ from hidden_context.data.storage.files import require_file, write_yaml_config
 from hidden_context.data.storage.locks import exclusive
 from hidden_context.data.storage.rows import row_writer
 from hidden_context.errors import ConfigError, DataError, StorageError
+from hidden_context.likelihood import Likelihood
 from hidden_context.models.checkpoint.head_file import forget_heads, save_heads
 from hidden_context.models.network.threads import cpu_threads
 from hidden_context.models.reward_model import RewardModel
 from hidden_context.risk import RiskMeasure
-from hidden_context.scoring.columns import Groups, People, added_columns, check_people, read_groups
+from hidden_context.scoring.columns import People, added_columns, check_people, read_groups
 from hidden_context.scoring.config import ScoreConfig, StreamOptions
 from hidden_context.scoring.loading import load_model, settle
 from hidden_context.scoring.record import PartialScores, describe_file, read_header
 from hidden_context.scoring.remote import is_remote, local_files
 from hidden_context.scoring.stream import Rows, Runner, run_here
+
+_AGAIN: Final = "Run it again"
 
 
 @dataclasses.dataclass
@@ -77,12 +80,9 @@ def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
     if config.engine_cluster is not None:
         source = source.resolve()  # another process reads it from another folder
     check_output(output, source, *filter(None, [config.groups]))
-    read = partial(
-        read_scoring_rows,
-        source,
-        config.kind,
-        prompt_from_first_human=config.prompt_from_first_human,
-    )
+    how: dict[str, Any] = {"kind": config.kind}
+    how["prompt_from_first_human"] = config.prompt_from_first_human
+    read = partial(read_scoring_rows, source, **how)
     state = describe_file(source)
     for row in read():  # also finds broken lines before any scoring
         total, kind = row.index + 1, row.kind
@@ -90,16 +90,10 @@ def _score(config: ScoreConfig, named: ScoreConfig) -> ScoreResult:
     records = [record_path(output, name) for name in config.model_names if config.resume]
     config, threads = settle(config, records, here=config.engine_cluster is None)
     with exclusive(output), cpu_threads(threads), _runners(config, records) as models:
+        rows = partial(_unchanged, source, state, read)
+        people = partial(People, annotator=config.annotator, groups=groups)
         counts = write_scores(
-            partial(_unchanged, source, state, read),
-            models,
-            output,
-            config,
-            {"kind": config.kind, "prompt_from_first_human": config.prompt_from_first_human},
-            total=total,
-            measures=measures,
-            annotator=config.annotator,
-            groups=groups,
+            rows, models, output, config, how, total=total, measures=measures, people_of=people
         )
         used = dataclasses.replace(config, input=named.input, output=named.output)
         write_yaml_config(output.with_name(output.name + ".config.yaml"), used)
@@ -111,9 +105,7 @@ def _unchanged(
 ) -> Iterable[ScoringRow]:
     """Read the rows of a file again; the file must not have changed."""
     if describe_file(require_file(source)) != state:
-        raise DataError(
-            "it was changed while its rows were scored", file=source, remedy="Run it again"
-        )
+        raise DataError("it was changed while its rows were scored", file=source, remedy=_AGAIN)
     return read()
 
 
@@ -132,8 +124,7 @@ def _runners(config: ScoreConfig, records: Iterable[Path]) -> Iterator[dict[str,
     if config.engine_cluster is None:
         yield {name: partial(run_here, _loader(path, config), path) for name, path in models}
         return
-    from hidden_context.scoring.cluster.run import local_path, run_on_ray
-    from hidden_context.scoring.cluster.session import ray_session
+    from hidden_context.scoring.cluster.run import local_path, ray_session, run_on_ray
 
     there = dataclasses.replace(
         config,
@@ -176,7 +167,11 @@ class ScoreCounts:
             "texts without a reward (see the _reason columns)": self.unscored,
             "texts cut on the left": self.truncated,
         }
-        notes = ", ".join(f"{count} {words}" for words, count in counted.items() if count)
+        notes = ", ".join(
+            f"{count} {words if count > 1 else words.replace('texts', 'text', 1)}"
+            for words, count in counted.items()
+            if count
+        )
         return f"{self.written} of {self.rows} rows written" + (f"; {notes}" if notes else "")
 
 
@@ -207,8 +202,7 @@ def write_scores(
     *,
     total: int | None = None,
     measures: Sequence[RiskMeasure] = (),
-    annotator: str | None = None,
-    groups: Groups | None = None,
+    people_of: Callable[[Likelihood], People] = People,
     allow_empty: bool = True,
 ) -> ScoreCounts:
     """Score rows with each model in turn and write one file, in input order.
@@ -224,8 +218,7 @@ def write_scores(
         description: How the input is read; part of each record.
         total: Number of rows, for the progress bar.
         measures: Risk measures to add.
-        annotator: Whose rewards they measure; None for the population.
-        groups: Groups of annotators whose risk measures are added too.
+        people_of: Whose rewards they measure, given a model's likelihood.
         allow_empty: Whether a file without rows may be written where all were dropped.
 
     Returns:
@@ -241,7 +234,7 @@ def write_scores(
     records: dict[str, PartialScores] = {}
     for name, run in models.items():
         with run(options) as model:
-            people[name] = People(model.likelihood, annotator, groups)
+            people[name] = people_of(model.likelihood)
             identity = {**description, "name": name, **model.identity}
             record = PartialScores(
                 record_path(output, name), identity, options.resume, threads=model.threads
@@ -257,7 +250,7 @@ def write_scores(
         for columns in _merged(rows(), records, people, options, measures, counts):
             write(columns)
         if counts.rows and not counts.written and not allow_empty:
-            refused = f" ({counts.refused} texts)" if counts.refused else ""
+            refused = f" ({counts.refused} refused)" if counts.refused else ""
             raise DataError(
                 f"none of {counts.rows} rows is left: all have a text that is too long, empty or "
                 f"refused by the chat template{refused}",
@@ -282,14 +275,11 @@ def _merged(
         counts.rows += 1
         own = {name: next(line, {}) for name, line in lines.items()}
         if not all(own.values()):
-            raise DataError(
-                f"row {counts.rows} was added while the others were scored", remedy="Run it again"
-            )
+            problem = f"row {counts.rows} was added while the others were scored"
+            raise DataError(problem, remedy=_AGAIN)
         if any(line["row"] != row.index for line in own.values()):
-            raise DataError(
-                f"the record of row {counts.rows} is another row's",
-                remedy="Run it again with --resume false",
-            )
+            problem = f"the record of row {counts.rows} belongs to another row"
+            raise DataError(problem, remedy=f"{_AGAIN} with --resume false")
         counts.truncated += sum(line.get("truncated", 0) for line in own.values())
         counts.refused += sum(line.get("refused", 0) for line in own.values())
         missing = sum(value is None for line in own.values() for value in line["raw"])
@@ -305,7 +295,5 @@ def _merged(
             )
         yield columns
     if any(next(line, None) is not None for line in lines.values()):
-        raise DataError(
-            f"rows after row {counts.rows} were taken away while all were scored",
-            remedy="Run it again",
-        )
+        problem = f"the rows after row {counts.rows} were removed while they were scored"
+        raise DataError(problem, remedy=_AGAIN)

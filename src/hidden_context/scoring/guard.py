@@ -157,9 +157,7 @@ class Guard:
                 f"{self.window}, {self.bound} and {self.level}."
             )
         if not self.watch or not set(self.watch) <= set(QUANTITIES):
-            raise ConfigError(
-                f"a guard watches {', '.join(QUANTITIES)}, or some of them, not {list(self.watch)}."
-            )
+            raise ConfigError(f"a guard can watch {', '.join(QUANTITIES)}, not {list(self.watch)}.")
         self.watch = tuple(self.watch)
         self.stops_gracefully = False
         self.alarm: Alarm | None = None
@@ -173,9 +171,7 @@ class Guard:
             for one in seen:
                 self._groups.append(one)
                 self._responses += len(one.sigma)
-            while self._responses - len(self._groups[0].sigma if self._groups else ()) >= (
-                self.window
-            ):
+            while self._groups and self._responses - len(self._groups[0].sigma) >= self.window:
                 self._responses -= len(self._groups.popleft().sigma)
             before = {} if self.alarm is None else self.alarm.shares
             found = self._shares() if self._responses >= self.window else {}
@@ -194,13 +190,13 @@ class Guard:
     def _said(self, shares: Mapping[Quantity, Share], begins: bool) -> Alarm:
         found = "; ".join(
             f"{share.share:.0%} have {_WORDS[name]} the data's 95th percentile (at least "
-            f"{share.lower:.0%}, by {share.prompts} prompts)"
+            f"{share.lower:.0%}, from {share.prompts} prompts)"
             for name, share in shares.items()
         )
         message = (
             f"the policy's responses are more contested than the data. Of the latest "
-            f"{self._responses}, {found}. Of the data's own texts 5% have, and the guard lets "
-            f"{self.bound:.0%} pass. {_REMEDY}."
+            f"{self._responses} responses, {found}. For the data this share is 5%, and the guard "
+            f"allows {self.bound:.0%}. {_REMEDY}."
         )
         return Alarm(dict(shares), begins, message)
 

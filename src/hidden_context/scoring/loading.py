@@ -9,7 +9,6 @@ from typing import Any, TypeVar, get_args
 
 from hidden_context import heads
 from hidden_context.errors import CheckpointError, ConfigError, MissingFileError
-from hidden_context.heads.registry import options_for
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.checkpoint.contents import CONFIGS, find_file
 from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
@@ -40,7 +39,7 @@ def wanted_head(options: ModelOptions) -> heads.Head | None:
         return heads.for_num_outputs(options.num_outputs, likelihood=options.likelihood)
     if options.num_outputs is None:
         available = {"likelihood": options.likelihood}
-        return heads.make(options.head, **options_for(options.head, available))
+        return heads.make(options.head, **heads.options_for(options.head, available))
     head = heads.for_width(options.head, options.num_outputs, likelihood=options.likelihood)
     if options.num_outputs != head.num_outputs:
         raise ConfigError(
@@ -163,13 +162,11 @@ def settle(
     device = resolve_device(options.device) if here else None
     if options.precision == "auto":
         known = {f"torch.{name}": name for name in get_args(Precision)}
-        precision = None
-        if device is None or begun.get("device") == device.type:
-            precision = known.get(str(begun.get("dtype")))
+        same = device is None or begun.get("device") == device.type
+        precision = known.get(str(begun.get("dtype"))) if same else None
         if precision is None and device is not None:
             precision = known.get(str(resolve_dtype("auto", device)))
-        if precision is not None:
-            options = dataclasses.replace(options, precision=precision)
+        options = dataclasses.replace(options, precision=precision or "auto")
     if device is None or (options.threads is None and device.type != "cpu"):
         return options, None
     threads = kept.get("threads")

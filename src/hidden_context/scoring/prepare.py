@@ -19,8 +19,8 @@ from hidden_context.scoring.stream import BLANK
 
 NO_TEXT: Final = "it has no text"
 _PLAIN_ALONE: Final = (
-    "a model on a frozen backbone reads the text of a dialogue, not a text that carries special "
-    "tokens, nor token ids"
+    "a model on a frozen backbone reads the plain text of a dialogue; it cannot read special "
+    "tokens or token ids"
 )
 
 OverLength: TypeAlias = 'Literal["error", "truncate"]'
@@ -106,7 +106,7 @@ class Preparer:
                 outside = next((one for one in asked.ids if not 0 <= one < size), None)
                 if outside is None:
                     return self._fitted(asked, list(asked.ids))
-                reason = f"{outside} is no token of the model, whose vocabulary has {size}"
+                reason = f"{outside} is not a token id of the model; its vocabulary has {size}"
                 return Prepared(asked, reason=reason)
         try:
             given = asked.text if isinstance(asked, MarkedText) else as_input(asked).conversation
@@ -127,8 +127,7 @@ class Preparer:
             return Prepared(asked, ids)
         if self.over_length == "error":
             return Prepared(asked, reason=f"it has {len(ids)} tokens, more than {limit}")
-        special = special_tokens(self.model.tokenizer)
-        return Prepared(asked, truncate_left(ids, limit, special))
+        return Prepared(asked, truncate_left(ids, limit, special_tokens(self.model.tokenizer)))
 
     def _tokenize(self, ready: list[Prepared], places: Sequence[int]) -> None:
         """Tokenize the texts at the given places."""
@@ -144,9 +143,8 @@ class Preparer:
             tokens = tokenize_texts(given, self.model.tokenizer, None, "keep")
             for place, ids, reason in zip(plain, tokens.input_ids, tokens.reasons, strict=True):
                 own = ready[place].asked
-                refused = reason is not None or ids is None
                 ready[place] = (
-                    Prepared(own, reason=reason) if refused else self._fitted(own, ids or [])
+                    Prepared(own, reason=reason) if reason else self._fitted(own, ids or [])
                 )
 
 

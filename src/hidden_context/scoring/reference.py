@@ -70,17 +70,18 @@ def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
 
     Raises:
         MissingFileError: If the folder or the data is not there.
-        ConfigError: If the model is no local folder.
+        ConfigError: If the model is not in a local folder.
         DataError: If a row is malformed, or there are too few prompts or texts.
         CheckpointError: If the model cannot be loaded.
         StorageError: If the file could not be written.
     """
-    # an earlier reference, even of another model, is replaced
-    if not Path(config.checkpoint).expanduser().is_dir() and not looks_local(config.checkpoint):
+    folder = Path(config.checkpoint).expanduser()
+    if not folder.is_dir() and not looks_local(config.checkpoint):
         raise ConfigError(
-            f"{config.checkpoint} is no local folder, and a reference is written into the model's "
-            "folder; download the model first."
+            f"{config.checkpoint} is not a local folder, but a reference is written into the "
+            "model's folder; download the model first."
         )
+    # an earlier reference, even of another model, is replaced
     model = load_model(config.checkpoint, config, reference=False)
     data = load_examples(
         config.data_path, config.data_subset, config.split, on_malformed=config.on_malformed
@@ -89,7 +90,7 @@ def make_reference(config: ReferenceConfig) -> tuple[Path, Reference]:
     found = reference_of(model, chosen, config, config.seed, config.data_path)
     facts = {"data": data.report.source, "seed": config.seed}
     found = dataclasses.replace(found, facts=facts | found.facts)
-    return found.save(Path(config.checkpoint).expanduser()), found
+    return found.save(folder), found
 
 
 def draw(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
@@ -165,14 +166,17 @@ def reference_of(
     assert answers.features is not None
     fitted = fit_place(answers.features[halves[0]])
     scored = [n for n, reason in enumerate(answers.reasons) if reason is None]
-    sigma = scorer.rewards(answers.raw[scored]).stddev
-    divided = [_disagreement(scorer, answers, own) for own in asked]
+    divided = []
+    for own in asked:
+        rewarded = [place for place in dict.fromkeys(own) if answers.reasons[place] is None]
+        if len(rewarded) > 1:
+            divided.append(disagreement(scorer.describe(answers.raw[rewarded]).preferred.tolist()))
     found = Reference(
         *fitted[:3],
         model.readout(),
         torch.empty(0),
-        sigma.float().sort().values,
-        torch.tensor([one for one in divided if one is not None]).sort().values,
+        scorer.rewards(answers.raw[scored]).stddev.float().sort().values,
+        torch.tensor(divided).sort().values,
         model.head.to_dict(),
         {
             "prompts": len(set(prompts)),
@@ -208,21 +212,13 @@ def _halves(
     usual = [place for place in halves[1] if place not in halves[0]]
     if len(first) < _LEAST_PROMPTS or min(len(fit), len(usual)) < LEAST_TEXTS:
         raise DataError(
-            f"a reference needs {2 * _LEAST_PROMPTS} prompts and {2 * LEAST_TEXTS} texts at least, "
-            f"but there are {len(order)} prompts, and {len(fit)} and {len(usual)} texts in their "
-            "halves",
+            f"a reference needs at least {2 * _LEAST_PROMPTS} prompts and {2 * LEAST_TEXTS} "
+            f"texts; prompts in the data: {len(order)}, texts in the two halves: {len(fit)} and "
+            f"{len(usual)}",
             file=source,
             remedy="Give more of the data that the model was trained on",
         )
     return fit, usual
-
-
-def _disagreement(scorer: Scorer, answers: Answers, own: Sequence[int]) -> float | None:
-    """Compute the disagreement among an example's responses; None for fewer than two rewards."""
-    scored = [place for place in dict.fromkeys(own) if answers.reasons[place] is None]
-    if len(scored) < 2:
-        return None
-    return disagreement(scorer.describe(answers.raw[scored]).preferred.tolist())
 
 
 def _spelt(text: Text) -> str:

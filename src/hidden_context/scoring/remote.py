@@ -93,8 +93,8 @@ def fetch(address: str) -> Path:
         raise
     except Exception as error:  # whatever a file system's client raises
         raise StorageError(
-            f"{address} could not be copied here: {in_one_line(error)} Check the address and the "
-            "rights."
+            f"{address} could not be copied here: {in_one_line(error)} Check the address and your "
+            "access rights."
         ) from error
     return copy
 

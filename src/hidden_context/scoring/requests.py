@@ -98,8 +98,8 @@ class Described:
         preferred: P(i ≻ j) in a comparison, ties counted half, of shape ``(n, n)``.
         shares: Shares of the variance by part, each of shape ``(n,)``, which sum to 1; NaN where a
             reward does not vary, and no part at all for a head without variance.
-        groups: Values of the risk measures by group of annotators, and of the group that fares
-            worst (``worst_group``), by the measures' names.
+        groups: By the risk measures' names, their values by group of annotators, and of the group
+            with the lowest value (``worst_group``).
         percentiles: Where the candidates stand in the model's reference, or None.
     """
 
@@ -156,9 +156,8 @@ class Scorer(Preparer):
         how: dict[str, Any] = {
             "engine": options.engine,
             "tokens_per_batch": options.tokens_per_batch,
+            "with_features": with_features or model.reference is not None,
         }
-        if with_features or model.reference is not None:
-            how["with_features"] = True
         features: Tensor | None = None
         raw = torch.full((len(ready), model.head.num_outputs), torch.nan)
         reasons = [one.reason for one in ready]
@@ -191,7 +190,6 @@ class Scorer(Preparer):
     def describe(
         self,
         raw: Tensor,
-        risk: RiskMeasure | None = None,
         measures: Sequence[RiskMeasure] = (),
         annotator: str | None = None,
         groups: Groups | None = None,
@@ -201,10 +199,9 @@ class Scorer(Preparer):
 
         Args:
             raw: Raw outputs of shape ``(n, K)``, all finite.
-            risk: The risk measure by which candidates are chosen, or None.
-            measures: Other risk measures.
+            measures: Risk measures.
             annotator: Whose rewards; None for the population's.
-            groups: Annotators by group, of whom the same risk measures are taken.
+            groups: Annotators by group; the same risk measures are computed for each group.
             distance: Where the candidates' distances stand in the reference (``Answers.distance``).
 
         Returns:
@@ -214,22 +211,15 @@ class Scorer(Preparer):
             ConfigError: If the model does not know the annotators, or a relative measure meets a
                 head without shared context.
         """
-        wanted = {str(one): one for one in ([] if risk is None else [risk]) + list(measures)}
         people = People(self.model.likelihood, annotator, groups)
         rewards = self.rewards(raw, annotator)
-        by_group: dict[str, dict[str, Tensor]] = {}
-        if groups is not None:
-            plain = self.rewards(raw)
-            for name, values in group_measure_values(plain, list(wanted.values()), people).items():
-                for group, value in values.items():
-                    by_group.setdefault(group, {})[name] = value
         return Described(
             rewards.mean,
             rewards.stddev,
-            {name: measure(rewards) for name, measure in wanted.items()},
+            {str(measure): measure(rewards) for measure in measures},
             _preferences(rewards),
             variance_shares(rewards),
-            by_group,
+            {} if groups is None else group_measure_values(self.rewards(raw), measures, people),
             None if distance is None else self.percentiles(raw, distance),
         )
 
@@ -253,26 +243,6 @@ class Scorer(Preparer):
             distance.tolist(),
             float(reference.percentiles("disagreement", divided)),
         )
-
-    def values(
-        self, raw: Tensor, risk: RiskMeasure | None = None, annotator: str | None = None
-    ) -> Tensor:
-        """Evaluate one risk measure on raw outputs; the mean is the default.
-
-        Args:
-            raw: Raw outputs of shape ``(n, K)``, all finite; the candidates of one prompt where the
-                measure is relative.
-            risk: The risk measure.
-            annotator: Whose rewards; None for the population's.
-
-        Returns:
-            Values in reward units, in float64 of shape ``(n,)``.
-
-        Raises:
-            ConfigError: If the model does not know the annotator, or a relative measure meets a
-                head without shared context.
-        """
-        return (risk or RiskMeasure("mean"))(self.rewards(raw, annotator))
 
     def rewards(self, raw: Tensor, annotator: str | None = None) -> RewardDistribution:
         """Read raw outputs as rewards.

@@ -46,18 +46,9 @@ def rows_of(examples: Sequence[Example], data_subset: str) -> list[ScoringRow]:
         if columns.get("data_subset") is None:
             columns["data_subset"] = data_subset
         kind: Kind = "pair" if len(part.responses) == 2 else "text"
-        rows.append(
-            ScoringRow(
-                len(rows),
-                part.source_lines[0] if part.source_lines else len(rows) + 1,
-                columns,
-                part.texts,
-                kind,
-                prompt=part.known_prompt,
-                tools=part.tools,
-                file=part.source_file,
-            )
-        )
+        line = part.source_lines[0] if part.source_lines else len(rows) + 1
+        told: Any = {"prompt": part.known_prompt, "tools": part.tools, "file": part.source_file}
+        rows.append(ScoringRow(len(rows), line, columns, part.texts, kind, **told))
     return rows
 
 
@@ -88,8 +79,7 @@ def _judged_pairs(example: Example) -> list[Example]:
     ]
     together: dict[tuple[int, ...], list[tuple[Example, bool]]] = {}
     for (first, second), pair in zip(places, expand_pairs(example), strict=True):
-        own = together.setdefault(tuple(sorted((first, second))), [])
-        own.append((pair, first > second))
+        together.setdefault(tuple(sorted((first, second))), []).append((pair, first > second))
     abstained = len(example.responses) == 2 and example.abstentions > 0
     return [
         _pair_of_votes(example, both, votes) if len(votes) > 1 or abstained else votes[0][0]
@@ -179,7 +169,7 @@ class Scored(NamedTuple):
     facts: RowFacts
 
 
-def read_scored(path: Path) -> Scored:
+def read_scored(path: str | Path) -> Scored:
     """Read the rows of an evaluation's file back; rows without rewards are left out.
 
     Args:

@@ -18,7 +18,7 @@ from hidden_context.data.responses import ScoringRow
 from hidden_context.errors import DataError
 from hidden_context.likelihood import Likelihood
 from hidden_context.models.reward_model import RawOutputs, RewardModel
-from hidden_context.scoring.config import StreamOptions
+from hidden_context.scoring.config import EvaluateConfig, StreamOptions
 from hidden_context.scoring.record import TOKENS, PartialScores, describe_run, digest_tokens
 
 T = TypeVar("T")
@@ -103,11 +103,8 @@ def score_rows(
         DataError: If the template refuses a text and that is an error, or the model cannot tell
             the texts of most of the first window's rows apart.
     """
-    rest = iter(rows())
-    again = recheck(rest, record, lambda part: digest_rows(model, part, options))
-    if record.rows_done:
-        progress(record.rows_done)
-    for number, part in enumerate(windows(chain(again, rest), options.window)):
+    left = recheck(rows, record, lambda part: digest_rows(model, part, options), progress)
+    for number, part in enumerate(windows(left, options.window)):
         if number == 0:
             check_rows(model, part)
         record.append(*score_window(model, part, options))
@@ -115,26 +112,32 @@ def score_rows(
 
 
 def recheck(
-    rows: Iterator[ScoringRow],
+    rows: Rows,
     record: PartialScores,
     digest: Callable[[Sequence[ScoringRow]], str],
-) -> list[ScoringRow]:
+    progress: Progress,
+) -> Iterator[ScoringRow]:
     """Keep the windows of a record whose tokens have not changed since it was written.
 
     Args:
-        rows: The rows, from the first on; the rows of the finished windows are taken.
+        rows: Gives the rows.
         record: The record.
         digest: Digests the tokens of a window (see ``digest_rows``).
+        progress: Called with the number of rows that need not be scored again.
 
     Returns:
-        The rows of the first window that has changed, which are to be scored anew.
+        The rows that are left to be scored, from the first window on that has changed.
     """
+    left = iter(rows())
     for number, (size, expected) in enumerate(record.windows):
-        part = list(islice(rows, size))
+        part = list(islice(left, size))
         if digest(part) != expected:
             record.keep(number)
-            return part
-    return []
+            left = chain(part, left)
+            break
+    if record.rows_done:
+        progress(record.rows_done)
+    return left
 
 
 def check_rows(model: RewardModel, rows: Sequence[ScoringRow]) -> None:
@@ -167,8 +170,7 @@ def _digest(rows: Sequence[ScoringRow], token_ids: Iterator[Any]) -> str:
 
 def _with_blanks(row: ScoringRow, found: Iterator[T], blank: T) -> list[T]:
     """List the results of a row's texts, with ``blank`` in the place of blank texts."""
-    places = range(len(row.texts))
-    return [blank if place in row.blank else next(found) for place in places]
+    return [blank if place in row.blank else next(found) for place in range(len(row.texts))]
 
 
 def score_window(
@@ -192,7 +194,8 @@ def score_window(
             engine=options.engine,
             tokens_per_batch=options.tokens_per_batch,
         )
-    if outputs.refused and options.on_refusal == "error":
+    is_error = isinstance(options, EvaluateConfig) and options.on_malformed == "error"
+    if outputs.refused and is_error:
         row, problem = asked[outputs.refused[0]][0], str(outputs.reasons[outputs.refused[0]])
         remedy = "Leave such rows out with --on_malformed skip"
         raise DataError(problem, file=row.file, line=row.line, remedy=remedy)

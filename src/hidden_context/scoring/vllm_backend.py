@@ -21,9 +21,8 @@ from hidden_context.errors import (
     ConfigError,
     HiddenContextError,
     MissingDependencyError,
-    first_line,
 )
-from hidden_context.models.checkpoint.contents import kind_of
+from hidden_context.models.checkpoint.contents import as_checkpoint_error, kind_of
 from hidden_context.models.engine.choose import Engine, Run
 from hidden_context.models.network.precision import resolve_device, resolve_dtype
 from hidden_context.models.sequence import SequenceRewardModel, TokenRewardModel
@@ -120,7 +119,7 @@ def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
 
     Raises:
         MissingDependencyError: If vLLM is not installed.
-        ConfigError: If the checkpoint is no classifier by itself, or vLLM has not the precision.
+        ConfigError: If the checkpoint is not one classifier, or vLLM lacks the precision.
         CheckpointError: If vLLM cannot load it, or its outputs differ by more than ``ALLOWED``.
     """
     try:
@@ -133,12 +132,12 @@ def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
         ) from error
     if kind_of(checkpoint, options.revision) != "classifier":
         raise ConfigError(
-            f"vLLM loads one network with its last layer, which {checkpoint} is not by itself. "
+            f"vLLM loads one network with its last layer, and {checkpoint} is not in this form. "
             f"Export it first: `hidden-context export {checkpoint} --output FOLDER`."
         )
     dtype = resolve_dtype(options.precision, resolve_device(options.device))
     if dtype not in ALLOWED:
-        raise ConfigError(f"vLLM does not compute in {options.precision}; name another precision.")
+        raise ConfigError(f"vLLM does not support --precision {options.precision}; name another.")
     own = load_model(checkpoint, options)
     assert isinstance(own, SequenceRewardModel)  # as classifiers are
     texts: list[Text] = [*_TEXTS, *([_CHAT] if own.tokenizer.chat_template else [])]
@@ -147,7 +146,10 @@ def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
     del own.module, own.runner
     gc.collect()
     torch.cuda.empty_cache()
-    try:
+    with as_checkpoint_error(
+        f"vLLM {vllm.__version__} cannot load {checkpoint} ({{error}}). Score without "
+        "--backend vllm."
+    ):
         engine = vllm.LLM(
             model=checkpoint,
             runner="pooling",
@@ -158,11 +160,6 @@ def load_with_vllm(checkpoint: str, options: ModelOptions) -> VllmRewardModel:
             trust_remote_code=options.trust_remote_code,
             pooler_config=PoolerConfig(task="classify", use_activation=False),
         )
-    except Exception as error:  # whatever vLLM raises for an unknown model
-        raise CheckpointError(
-            f"vLLM {vllm.__version__} cannot load {checkpoint}: {first_line(error)} Score without "
-            "--backend vllm."
-        ) from error
     model = VllmRewardModel(own, engine, vllm.__version__)
     check_parity(model.raw_outputs_of_tokens(sequences), expected, dtype, model.backend)
     return model

@@ -33,7 +33,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorBody, "description": "No model of that name is loaded"},
     413: {"model": ErrorBody, "description": "Too many texts, or too many bytes"},
     422: {"model": ErrorBody, "description": "The request is malformed, or a text has no reward"},
-    503: {"model": ErrorBody, "description": "Too much waits, or the server is going down"},
+    503: {"model": ErrorBody, "description": "The queue is full, or the server is shutting down"},
 }
 
 
@@ -101,10 +101,8 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         log("draining", under_way=self.service.under_way)
-        done = await self.service.drain(self.service.config.drain_seconds)
-        if not done:
-            left = self.service.under_way
-            log("not drained in time", level=logging.WARNING, under_way=left)
+        if not await self.service.drain(self.service.config.drain_seconds):
+            log("not drained in time", level=logging.WARNING, under_way=self.service.under_way)
         await asyncio.sleep(_LINGER)
         self.should_exit = True
 
@@ -150,7 +148,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error}); give another --host or --port."
+            f"the server cannot listen on {host}:{port} ({error}); give another --host or --port."
         ) from error
     listening.set_inheritable(True)
     return listening

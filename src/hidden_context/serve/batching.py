@@ -116,7 +116,8 @@ class Batcher:
 
     def overloaded(self) -> RequestError:
         """Make the error for a request that finds no room in the queue."""
-        message = f"{self.pending} texts wait already, of at most {self.options.max_queue}"
+        most = self.options.max_queue
+        message = f"the queue is full: {self.pending} texts wait, and at most {most} may wait"
         return RequestError(503, "overloaded", message, retry_after=self.retry_after)
 
     async def _run(
@@ -156,10 +157,9 @@ class Batcher:
         while not self._jobs:
             self._wake.clear()
             await self._wake.wait()
-        loop = asyncio.get_running_loop()
         until = self._jobs[0].arrived + self.options.coalesce_ms / 1000
         while sum(job.tokens for job in self._jobs) < self.options.coalesce_tokens:
-            left = until - loop.time()
+            left = until - asyncio.get_running_loop().time()
             if left <= 0:
                 break
             self._wake.clear()

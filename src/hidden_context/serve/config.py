@@ -23,11 +23,9 @@ class ServeConfig(ModelOptions):
 
     models: list[str] = option([], "checkpoints to serve, one or more", positional=True)
     names: list[str] = option([], "names of the models in requests; their folders' if unset")
-    host: str = option(
-        "127.0.0.1", "address to listen on; an address other than loopback needs a token"
-    )
+    host: str = option("127.0.0.1", "address to listen on; one other than loopback needs a token")
     port: int = option(8000, "port to listen on; 0 takes a free one", least=0)
-    risk: str = option("mean", "risk measure of routes that answer one number a text")
+    risk: str = option("mean", "risk measure of routes that return one number per text")
     measures: list[str] = option(
         ["quantile:0.05", "quantile:0.95"], "risk measures that /get_reward puts into extra_logs"
     )
@@ -42,19 +40,13 @@ class ServeConfig(ModelOptions):
         "warn in the log (warn), or answer 409 (stop), where responses become more contested than "
         "the models' data; docs/guides/guard.md",
     )
-    coalesce_ms: float = option(
-        3.0, "milliseconds that a request waits for other requests to run with it", least=0
-    )
-    coalesce_tokens: int = option(16384, "tokens at which it waits no longer", least=1)
-    max_queue: int = option(
-        1024, "most texts that wait; further requests are answered 503", least=1
-    )
+    coalesce_ms: float = option(3.0, "milliseconds a request waits for others to join", least=0)
+    coalesce_tokens: int = option(16384, "tokens in the queue that end this wait", least=1)
+    max_queue: int = option(1024, "most texts that wait; more are answered 503", least=1)
     max_items: int = option(512, "most texts of a request; more are answered 413", least=1)
     max_body: int = option(4 * 2**20, "most bytes of a request; more are answered 413", least=1)
     timeout: float = option(120.0, "seconds after which a request is answered 503", least=0.001)
-    drain_seconds: float = option(
-        60.0, "seconds that accepted requests have to be answered in after SIGTERM", least=0
-    )
+    drain_seconds: float = option(60.0, "seconds for accepted requests after SIGTERM", least=0)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -63,10 +55,7 @@ class ServeConfig(ModelOptions):
         if self.port > 65535:
             raise ConfigError(f"--port is {self.port}; it must be at most 65535.")
         if self.max_items > self.max_queue:
-            raise ConfigError(
-                f"--max_items is {self.max_items}, more than the {self.max_queue} texts that may "
-                "wait (--max_queue)."
-            )
+            raise ConfigError(f"--max_items {self.max_items} exceeds --max_queue {self.max_queue}.")
         for name in (self.risk, *self.measures):
             risk.parse(name)
         if self.guard is not None:

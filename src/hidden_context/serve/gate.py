@@ -70,7 +70,12 @@ class Gate:
             failed = RequestError(500, "internal", "the server failed; its log says where")
             await answer_error(failed)(scope, receive, sending)
         finally:
-            self._record(scope, status, time.perf_counter() - started, identity, facts)
+            seconds = time.perf_counter() - started
+            route = scope["path"] if scope["path"] in self.paths else "other"
+            self.service.metrics.requests.labels(route, str(status)).inc()
+            self.service.metrics.seconds.labels(route).observe(seconds)
+            request = {"id": identity, "method": scope["method"], "route": route, "status": status}
+            log("request", **request, seconds=round(seconds, 6), **facts)
 
     async def _pass(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] not in OPEN:
@@ -79,9 +84,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         service = self.service
-        if service.draining:
-            message = "the server is going down"
-            raise RequestError(503, "draining", message, retry_after=1)
+        service.check_open()
         if service.under_way >= service.batcher.options.max_queue:
             raise service.batcher.overloaded()
         with service.counted():
@@ -98,14 +101,12 @@ class Gate:
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, token = (given[0] if len(given) == 1 else b"").partition(b" ")
-        right = hmac.compare_digest(token.strip(), self._token)
-        if scheme.lower() != b"bearer" or not right:
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(token.strip(), self._token):
             raise RequestError(401, "unauthorized", "a bearer token is needed")
 
     async def _body(self, scope: Any, receive: Any) -> bytes:
         """Read the body whole, unless it is too large or takes too long."""
-        message = f"the body has more than {self.max_body} bytes"
-        too_large = RequestError(413, "too_large", message)
+        too_large = RequestError(413, "too_large", f"the body has more than {self.max_body} bytes")
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value) > self.max_body:
                 raise too_large
@@ -123,20 +124,3 @@ class Gate:
             if size > self.max_body:
                 raise too_large
         return b"".join(parts)
-
-    def _record(
-        self, scope: Any, status: int, seconds: float, identity: str, facts: dict[str, Any]
-    ) -> None:
-        route = scope["path"] if scope["path"] in self.paths else "other"
-        metrics = self.service.metrics
-        metrics.requests.labels(route, str(status)).inc()
-        metrics.seconds.labels(route).observe(seconds)
-        log(
-            "request",
-            id=identity,
-            method=scope["method"],
-            route=route,
-            status=status,
-            seconds=round(seconds, 6),
-            **facts,
-        )

@@ -12,10 +12,7 @@ import traceback
 from datetime import datetime, timezone
 from typing import Any, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-__all__ = ["CONTENT_TYPE", "Metrics", "configure", "log", "where"]
 
 _LOGGER: Final = logging.getLogger("hidden_context.serve")
 
@@ -25,10 +22,9 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as a line."""
+        time = datetime.fromtimestamp(record.created, timezone.utc)
         line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(
-                timespec="milliseconds"
-            ),
+            "time": time.isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -40,11 +36,9 @@ class _JsonLines(logging.Formatter):
 
 def where(error: BaseException) -> dict[str, Any]:
     """Return an error's type and the code locations that it passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "error": type(error).__name__,
-        "places": [f"{frame.filename}:{frame.lineno}" for frame in frames[-8:]],
-    }
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    places = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+    return {"error": type(error).__name__, "places": places}
 
 
 def log(event: str, level: int = logging.INFO, **fields: Any) -> None:

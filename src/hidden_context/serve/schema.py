@@ -1,4 +1,7 @@
-"""Parts that requests, replies and errors share, and how the texts of a request are read."""
+"""Parts that requests, replies and errors share, and how the texts of a request are read.
+
+A body of another project's contract may hold other fields, which change no reward.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,12 @@ from weakref import WeakKeyDictionary
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, BaseModel, ConfigDict, StrictInt
+from pydantic import AfterValidator, BaseModel, StrictInt
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from hidden_context.data.tokens.chat import special_tokens
 from hidden_context.scoring.prepare import Asked, MarkedText, TokenIds
-
-
-class Lenient(BaseModel):
-    """A body of another project's contract: fields that change no reward are accepted."""
-
-    model_config = ConfigDict(extra="ignore")
 
 
 def one_of(*fields: str) -> dict[str, Any]:
@@ -116,7 +113,7 @@ def _malformed(error: RequestValidationError) -> RequestError:
     named = (part for part in first["loc"] if part not in _BETWEEN)
     place = [part for part in named if isinstance(part, int) or "[" not in part]
     if first["type"] == "json_invalid":
-        message = "the body is no JSON"
+        message = "the body is not valid JSON"
     else:
         message = f"{'.'.join(map(str, place)) or 'the body'}: {first['msg']}"
     texts = len(place) > 1 and place[0] in _TEXTS and isinstance(place[1], int)
@@ -137,7 +134,8 @@ def _whole(value: Any) -> Any:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except (UnicodeEncodeError, RecursionError):
-        raise ValueError("text holds half a character, or is nested too deeply") from None
+        problem = "text holds a lone surrogate (half a character), or is nested too deeply"
+        raise ValueError(problem) from None
     return value
 
 

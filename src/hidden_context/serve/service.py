@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from torch import Tensor
 
 from hidden_context.errors import ConfigError, HiddenContextError
@@ -27,10 +27,7 @@ from hidden_context.serve.schema import RequestError, invalid_request
 
 T = TypeVar("T")
 
-_TRIAL: Final = (
-    "\n\nHuman: Is tea hot?\n\nAssistant: Yes.",
-    "\n\nHuman: Is tea hot?\n\nAssistant: No.",
-)
+_TRIAL: Final = [f"\n\nHuman: Is tea hot?\n\nAssistant: {answer}." for answer in ("Yes", "No")]
 
 
 @dataclass(frozen=True)
@@ -133,6 +130,11 @@ class Service:
                 await asyncio.wait_for(self._idle.wait(), seconds)
         return not self.under_way
 
+    def check_open(self) -> None:
+        """Refuse a request with status 503 once the server drains."""
+        if self.draining:
+            raise RequestError(503, "draining", "the server is shutting down", retry_after=1)
+
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
         """Count a request that was accepted, until it is answered."""
@@ -162,7 +164,7 @@ class Service:
             served, risk = (self._by_name.get(base) if base else None), risk or measure
         if served is None:
             loaded = ", ".join(one.name for one in self.models)
-            message = f"no model of that name is loaded; loaded are {loaded}"
+            message = f"no model of that name is loaded; the loaded models are {loaded}"
             raise RequestError(404, "model_not_found", message)
         try:
             measure_wanted = self.risk if risk is None else parse(risk)
@@ -258,7 +260,7 @@ class Service:
         Raises:
             RequestError: If a value is not finite, naming the item.
         """
-        values = await self.compute(lambda: found.served.scorer.values(found.raw, found.risk))
+        values = await self.compute(lambda: found.risk(found.served.scorer.rewards(found.raw)))
         return finite(values, str(found.risk))
 
     async def compute(self, function: Callable[[], T]) -> T:
@@ -312,3 +314,6 @@ async def service_of(request: Request) -> Service:
 
 ServiceNow = Annotated[Service, Depends(service_of)]
 """A route's parameter that is the service."""
+
+ModelQuery = Annotated[str | None, Query(description="a loaded model, such as name@cvar:0.05")]
+"""A route's parameter that names the model in the address."""

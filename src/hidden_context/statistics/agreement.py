@@ -6,10 +6,16 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from scipy import stats
 
 from hidden_context.statistics import interval as intervals
-from hidden_context.statistics.checks import Booleans, Codes, Floats, equally_long, numbered
+from hidden_context.statistics.checks import (
+    Booleans,
+    Codes,
+    Floats,
+    equally_long,
+    numbered,
+    quotient,
+)
 
 Weighted = Callable[[Floats], Floats]
 """Takes weights of the pairs ``(R, N)`` to values ``(R,)``."""
@@ -59,12 +65,7 @@ def auroc(score: Floats, positive: Booleans) -> float:
         ConfigError: If shapes differ or there are no scores.
     """
     score, indicator = equally_long(score, positive)
-    chosen = indicator > 0
-    count, others = int(chosen.sum()), int((~chosen).sum())
-    if not count or not others:
-        return float("nan")
-    ranks = stats.rankdata(score)  # the mean rank of tied scores counts ties one half
-    return float((ranks[chosen].sum() - count * (count + 1) / 2) / (count * others))
+    return float(weighted_auroc(score, indicator > 0)(np.ones((1, len(score))))[0])
 
 
 def diverging_auroc(
@@ -121,17 +122,11 @@ def weighted_auroc(score: Floats, positive: Booleans) -> Weighted:
         A function from weights ``(R, N)`` to areas ``(R,)``; NaN where the positives or the
         negatives have no weight.
     """
-    order = np.argsort(score, kind="stable")
-    starts = _starts(score[order])
-    is_positive = positive[order]
+    ranks = _mid_ranks(score)
 
     def weighted(weights: Floats) -> Floats:
-        sorted_weights = weights[:, order]
-        above = np.add.reduceat(sorted_weights * is_positive, starts, axis=1)
-        below = np.add.reduceat(sorted_weights * ~is_positive, starts, axis=1)
-        beaten = np.cumsum(below, axis=1) - below / 2
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray((above * beaten).sum(1) / (above.sum(1) * below.sum(1)))
+        above, below = weights * positive, weights * ~positive
+        return quotient((above * ranks(below)).sum(1), above.sum(1) * below.sum(1))
 
     return weighted
 
@@ -173,9 +168,8 @@ def rank_correlation(
     def weighted(weights: Floats) -> Floats:
         total = weights.sum(1, keepdims=True)
         a, b = (ranks(weights) - total / 2 for ranks in columns)  # mean mid-rank: half the sum
-        products = [(weights * each).sum(1) for each in (a * b, a * a, b * b)]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(products[0] / np.sqrt(products[1] * products[2]))
+        both, one, other = ((weights * each).sum(1) for each in (a * b, a * a, b * b))
+        return quotient(both, np.sqrt(one * other))
 
     estimate = float(weighted(np.ones((1, len(first))))[0])
     codes = numbered(cluster, len(first))
@@ -184,10 +178,8 @@ def rank_correlation(
 
 def _mid_ranks(values: Floats) -> Weighted:
     """Return a function from weights ``(R, N)`` to weighted mid-ranks ``(R, N)``."""
-    order = np.argsort(values, kind="stable")
-    starts = _starts(values[order])
-    group = np.empty(len(values), dtype=np.int64)
-    group[order] = np.repeat(np.arange(len(starts)), np.diff([*starts, len(values)]))
+    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    order, starts = np.argsort(group, kind="stable"), np.cumsum(count) - count
 
     def ranks(weights: Floats) -> Floats:
         mass = np.add.reduceat(weights[:, order], starts, axis=1)
@@ -211,20 +203,7 @@ def _interval(
         return found if index.ndim == 2 else np.asarray(found[0])
 
     # a resample without a positive, or resamples that are all the same, give no number
-    low, high, drawn = intervals.resampled(
-        of_indices,
-        count,
-        level,
-        resamples,
-        seed,
-        numbers=len(codes),
-        exact=count <= intervals.EXACT_UP_TO,
-    )
+    low, high, drawn = intervals.resampled(of_indices, count, level, resamples, seed, len(codes))
     if not np.isfinite(low + high):
         return intervals.percentile_interval(estimate, drawn, level)
     return intervals.Interval(estimate, low, high, level, "bootstrap")
-
-
-def _starts(ordered: Floats) -> Codes:
-    """Return where each run of equal numbers begins."""
-    return np.flatnonzero(np.concatenate([[True], np.diff(ordered) != 0]))

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import brentq
 
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import Codes, Floats, check_shares, equally_long, numbered
-from hidden_context.statistics.interval import FEWEST, RESAMPLES, Interval, cluster_sums
+from hidden_context.statistics.interval import FEWEST, RESAMPLES, Interval, cluster_sums, wilson
 
 BINS: Final = 10
 
@@ -124,7 +123,7 @@ def reliability_bins(
     for place in np.unique(number):
         here = number == place
         share = float(observed[here].mean())
-        low, high = _wilson(share, _effective_size(observed[here], codes[here]), level)
+        ends = wilson(share, _effective_size(observed[here], codes[here]), level)
         found.append(
             ReliabilityBin(
                 low=float(edges[place]),
@@ -132,8 +131,8 @@ def reliability_bins(
                 n=int(here.sum()),
                 predicted=float(predicted[here].mean()),
                 observed=share,
-                observed_low=low,
-                observed_high=high,
+                observed_low=ends.low,
+                observed_high=ends.high,
             )
         )
     return found
@@ -221,16 +220,9 @@ def _effective_size(label: Floats, cluster: Codes) -> float:
     return float(np.clip(share * (1 - share) / variance, 1.0, len(label)))
 
 
-def _wilson(share: float, size: float, level: float) -> tuple[float, float]:
-    z2 = float(stats.norm.ppf((1 + level) / 2)) ** 2
-    middle = (share + z2 / (2 * size)) / (1 + z2 / size)
-    reach = np.sqrt(z2 * (share * (1 - share) / size + z2 / (4 * size**2))) / (1 + z2 / size)
-    return float(max(middle - reach, 0.0)), float(min(middle + reach, 1.0))
-
-
 def _bin_numbers(predicted: Floats, bins: int) -> Codes:
     if bins < 1:
-        raise ConfigError(f"{bins} bins cannot hold anything; take 1 or more.")
+        raise ConfigError(f"bins is {bins}; it has to be 1 or more.")
     # 1 − p rounds: numbers that differ only by rounding must not fall into different bins
     place = np.floor(((predicted - 0.5) * 2 * bins).round(9)).astype(np.int64)
     return np.minimum(place, bins - 1)

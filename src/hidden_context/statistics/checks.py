@@ -82,7 +82,7 @@ def sample_rows(rows: int, seed: int, most: int = 20_000) -> Codes:
 
 
 def batches(resamples: int, numbers: int) -> Iterator[int]:
-    """Yield the sizes of batches of resamples; each resample needs ``numbers`` numbers."""
+    """Yield the sizes of batches of resamples or rows, each of which needs ``numbers`` numbers."""
     step = max(1, BATCH_NUMBERS // numbers)
     for start in range(0, resamples, step):
         yield min(step, resamples - start)

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import expit, logit
 
 from hidden_context.errors import ConfigError
 from hidden_context.statistics.checks import BATCH_NUMBERS, Codes, Floats, quotient
@@ -25,7 +26,7 @@ Statistic = Callable[[Floats], Floats]
 Method = Literal["bootstrap", "two-way", "delta", "wilson", "posterior", "none"]
 
 FEWEST: Final = 5
-"""Clusters below which a sample says nothing of its own uncertainty."""
+"""Clusters below which a sample cannot show its uncertainty."""
 EXACT_UP_TO: Final = 1000
 """Largest number of clusters that is resampled."""
 RESAMPLES: Final = 1999
@@ -97,6 +98,70 @@ def ratio(totals: Floats) -> Floats:
     return quotient(totals[..., 0], totals[..., 1])
 
 
+def explained_moments(mean: Floats, variance: Floats) -> Floats:
+    """Compute moments of texts whose sums give r².
+
+    Args:
+        mean: Mean reward of each text, of shape ``(M,)``. Shifting all means changes nothing; means
+            near 0 lose the fewest digits.
+        variance: Variance of each reward, of shape ``(M,)``.
+
+    Returns:
+        Rows (1, μ, μ², σ²), of shape ``(M, 4)``.
+    """
+    return np.stack([np.ones_like(mean), mean, mean**2, variance], axis=1)
+
+
+def explained_variance_of_sums(totals: Floats) -> Floats:
+    r"""Compute r² from totals of ``explained_moments``.
+
+    .. math:: r^2 = \operatorname{Var}[\mu] / (\operatorname{Var}[\mu] + E[\sigma^2])
+
+    Args:
+        totals: Sums over texts, of shape ``(..., 4)``.
+
+    Returns:
+        r² in [0, 1], of shape ``(...)``; NaN where nothing varies.
+
+    Source: DPL paper (arXiv 2312.08358), section 5.
+    """
+    count, first, second, noise = np.moveaxis(totals, -1, 0)
+    explained = np.maximum(quotient(second, count) - quotient(first, count) ** 2, 0.0)
+    return quotient(explained, explained + quotient(noise, count))
+
+
+def within_moments(difference: Floats, variance: Floats) -> Floats:
+    """Compute moments of pairs whose sums give the r² within prompts.
+
+    Args:
+        difference: Difference of the two mean rewards of each pair, of shape ``(N,)``.
+        variance: Variance of the difference of the two rewards, of shape ``(N,)``.
+
+    Returns:
+        Rows (Δμ², Var Δu), of shape ``(N, 2)``.
+    """
+    return np.stack([difference**2, variance], axis=1)
+
+
+def within_variance_of_sums(totals: Floats) -> Floats:
+    r"""Compute r² within prompts: the explained share of the variance of reward differences.
+
+    .. math:: r^2_w = E[(\mu_a - \mu_b)^2]
+        / (E[(\mu_a - \mu_b)^2] + E[\operatorname{Var}(u_a - u_b)])
+
+    Comparisons never show a reward level that all responses to a prompt share, so the spread
+    between prompts in r² is arbitrary. Comparisons identify only the share within prompts. With
+    independent sides, it is the r² of rewards centred by prompt.
+
+    Args:
+        totals: Sums of ``within_moments``, of shape ``(..., 2)``.
+
+    Returns:
+        The share in [0, 1], of shape ``(...)``; NaN where nothing varies.
+    """
+    return quotient(totals[..., 0], totals[..., 0] + totals[..., 1])
+
+
 def cluster_interval(
     sums: Floats,
     statistic: Statistic,
@@ -151,11 +216,9 @@ def cluster_interval(
     if np.abs(influence(sums, statistic)).max() <= 1e-12 * (1 + abs(estimate)):
         return Interval(estimate, estimate, estimate, level, "bootstrap")
     delta = _delta_interval(sums, statistic, estimate, bounds, level)
-
-    def of_indices(index: Codes, axis: int = -1) -> Floats:
-        return statistic(sums[index].sum(axis if axis >= 0 else index.ndim + axis))
-
-    low, high, _ = resampled(of_indices, count, level, resamples, seed, numbers=sums.size)
+    low, high, _ = resampled(
+        lambda index, axis: statistic(sums[index].sum(-2)), count, level, resamples, seed, sums.size
+    )
     # a sample too small or lopsided for the correction gives NaN
     return Interval(estimate, low, high, level, "bootstrap") if np.isfinite(low + high) else delta
 
@@ -187,15 +250,17 @@ class Resampling:
 
 
 VOTES: Final = Resampling(resamples=1000)
-"""How intervals of votes are made where nothing else is said."""
+"""How intervals of votes are made by default."""
 MANY: Final = Resampling(resamples=RESAMPLES)
 """How intervals are made where there are few of them."""
 
 
-def wilson(share: float, count: int, level: float) -> Interval:
-    """Return Wilson's interval of a share of ``count`` independent draws."""
-    ends = stats.binomtest(round(share * count), count).proportion_ci(level, "wilson")
-    return Interval(share, float(ends.low), float(ends.high), level, "wilson")
+def wilson(share: float, count: float, level: float) -> Interval:
+    """Return Wilson's interval of a share of ``count`` draws, which need not be a whole number."""
+    z2 = float(stats.norm.ppf((1 + level) / 2)) ** 2
+    reach = np.sqrt(z2 * (count * share * (1 - share) + z2 / 4)) * np.array([-1, 1])
+    low, high = np.clip((count * share + z2 / 2 + reach) / (count + z2), 0, 1).tolist()
+    return Interval(share, low, high, level, "wilson")
 
 
 def resampled(
@@ -204,20 +269,20 @@ def resampled(
     level: float,
     resamples: int,
     seed: int,
-    *,
     numbers: int,
-    exact: bool = True,
 ) -> tuple[float, float, Floats]:
     """Bootstrap a statistic of cluster numbers.
 
+    Ends are bias-corrected and accelerated up to ``EXACT_UP_TO`` clusters, percentiles above.
+
     Args:
-        of_indices: Function from numbers below ``count`` along an axis to the statistic.
+        of_indices: Function from numbers below ``count`` along the last axis to the statistic;
+            it is called with that axis too.
         count: Number of clusters.
         level: Confidence level.
         resamples: Number of resamples.
         seed: Seed of the resamples.
         numbers: How many numbers one resample needs; sets how many are computed together.
-        exact: Whether ends are bias-corrected and accelerated; otherwise they are percentiles.
 
     Returns:
         The two ends, NaN if the resamples allow no interval, and the statistic of each resample.
@@ -231,7 +296,7 @@ def resampled(
             n_resamples=resamples,
             batch=max(1, BATCH_NUMBERS // numbers),
             confidence_level=level,
-            method="BCa" if exact else "percentile",
+            method="BCa" if count <= EXACT_UP_TO else "percentile",
             rng=np.random.default_rng(seed),
         )
     low, high = found.confidence_interval
@@ -262,13 +327,10 @@ def _delta_interval(
     reach = float(stats.norm.ppf((1 + level) / 2)) * error
     if bounds is None or not bounds[0] < estimate < bounds[1]:
         return Interval(estimate, estimate - reach, estimate + reach, level, "delta")
-    below, above = estimate - bounds[0], bounds[1] - estimate
-    reach *= (below + above) / (below * above)  # slope of log(below / above)
     width = bounds[1] - bounds[0]
-    low, high = (
-        bounds[0] + width / (1 + np.exp(-(np.log(below / above) + side * reach)))
-        for side in (-1, 1)
-    )
+    share = (estimate - bounds[0]) / width
+    reach /= width * share * (1 - share)  # the slope of the logit
+    low, high = (bounds[0] + width * expit(logit(share) + side * reach) for side in (-1, 1))
     return Interval(estimate, float(low), float(high), level, "delta")
 
 

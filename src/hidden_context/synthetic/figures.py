@@ -51,10 +51,7 @@ def draw(curves: Curves, folder: str | Path, formats: Sequence[str]) -> list[Pat
     """
     paths = [Path(folder) / f"{curves.env}.{name}" for name in formats]
     for path in paths:
-        if path.suffix == ".pgf":
-            _save_pgf(curves, path)
-        else:
-            _save(curves, path)
+        _save(curves, path)
     return paths
 
 
@@ -76,43 +73,31 @@ def _figure(curves: Curves) -> Figure:
 
 
 def _save(curves: Curves, path: Path) -> None:
-    if has_latex():
+    is_pgf = path.suffix == ".pgf"
+    engine = pgf_engine() if is_pgf else has_latex()
+    if engine:
+        style = {"pgf.texsystem": engine, "pgf.rcfonts": False} if is_pgf else LATEX_STYLE
         try:
-            return _save_with(curves, path, LATEX_STYLE)
-        except RuntimeError as error:
-            _warn_broken_latex(error)
-    return _save_with(curves, path, {})
+            return _save_with(curves, path, style)
+        except (RuntimeError, ValueError) as error:
+            warnings.warn(
+                f"LaTeX is installed but could not set the figure ({first_line(error)}); "
+                "its texts are set by Matplotlib instead.",
+                HiddenContextWarning,
+                stacklevel=3,
+            )
+    if not is_pgf:
+        return _save_with(curves, path, {})
+    with matplotlib.rc_context(COMPUTER_MODERN, STYLE), atomic_write(path) as file:
+        return write_pgf_without_latex(_figure(curves), file)
 
 
 def _save_with(curves: Curves, path: Path, style: dict[str, Any]) -> None:
-    name = path.suffix[1:]
     # No dates: a seed then gives the same files.
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(name)
+    dates = {".svg": {"metadata": {"Date": None}}, ".pdf": {"metadata": {"CreationDate": None}}}
+    options: dict[str, Any] = dates.get(path.suffix, {})
     with matplotlib.rc_context(style, STYLE), atomic_write(path, "wb") as file:
-        _figure(curves).savefig(file, format=name, dpi=PNG_DPI, metadata=metadata)
-
-
-def _save_pgf(curves: Curves, path: Path) -> None:
-    engine = pgf_engine()
-    if engine:
-        style = {"pgf.texsystem": engine, "pgf.rcfonts": False}
-        try:
-            with matplotlib.rc_context(style, STYLE), atomic_write(path) as file:
-                _figure(curves).savefig(file, format="pgf", backend="pgf")
-            return
-        except (RuntimeError, ValueError) as error:
-            _warn_broken_latex(error)
-    with matplotlib.rc_context(COMPUTER_MODERN, STYLE), atomic_write(path) as file:
-        write_pgf_without_latex(_figure(curves), file)
-
-
-def _warn_broken_latex(error: Exception) -> None:
-    warnings.warn(
-        f"LaTeX is installed but could not set the figure ({first_line(error)}); "
-        "its texts are set by Matplotlib instead.",
-        HiddenContextWarning,
-        stacklevel=3,
-    )
+        _figure(curves).savefig(file, format=path.suffix[1:], dpi=PNG_DPI, **options)
 
 
 POINTS_PER_INCH = 72.0

@@ -246,7 +246,10 @@ def two_layers(
     segments = find_segments(inputs, slopes, intercepts)
     lines: Tensor = _Lines.apply(slopes, intercepts, second.weight, second.bias, segments)
     if norms is not None:
-        lines = _normalised_lines(lines, segments, norms[1])
+        norm = norms[1]
+        parameters = (norm.weight, norm.bias, norm.eps)
+        lines, mean, variance = _NormalisedLines.apply(lines, segments, *parameters)
+        _update(norm, mean, variance, len(inputs))
     kept, exact = _ReadActivations.apply(lines, segments, arithmetic)
     return kept, kept.detach() if exact is None else exact
 
@@ -294,15 +297,6 @@ class _NormalisedLines(torch.autograd.Function):
         lines = torch.addcmul(gradient, normal * shares.unsqueeze(-1), weight, value=-1)
         lines[:, 1].addr_(shares[:, 1], bias, alpha=-1)
         return lines.mul_(scale), None, weight, bias, None
-
-
-def _normalised_lines(lines: Tensor, segments: Segments, norm: nn.BatchNorm1d) -> Tensor:
-    outputs, mean, variance = _NormalisedLines.apply(
-        lines, segments, norm.weight, norm.bias, norm.eps
-    )
-    _update(norm, mean, variance, len(segments.index))
-    normalised: Tensor = outputs
-    return normalised
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +74,9 @@ def perceptron(inputs: int, outputs: int, width: int, batch_norm: bool = False) 
 class Learner(nn.Module, ABC):
     """A network with its training likelihood."""
 
-    network: Perceptron
+    def __init__(self, network: Perceptron) -> None:
+        super().__init__()
+        self.network = network
 
     @abstractmethod
     def log_prob_preferred(self, first: Tensor, second: Tensor, prefer_second: Tensor) -> Tensor:
@@ -102,8 +103,8 @@ class RewardLearner(Learner):
     def __init__(
         self, network: Perceptron, distribution: Callable[[Tensor], RewardDistribution]
     ) -> None:
-        super().__init__()
-        self.network, self.distribution = network, distribution
+        super().__init__(network)
+        self.distribution = distribution
 
     def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
         """Return the log-probability of the choice, ``(B, K), (B, K) -> (B,)``, in nats."""
@@ -125,9 +126,6 @@ class RewardLearner(Learner):
 class CategoricalLearner(RewardLearner):
     """A network that gives each alternative a categorical reward distribution on [0, 1]."""
 
-    def __init__(self, network: Perceptron) -> None:
-        super().__init__(network, CategoricalReward)
-
     def compare(self, raw_chosen: Tensor, raw_rejected: Tensor) -> Tensor:
         """Return the log-probability of the choice, in training by products of probabilities."""
         if self.training and self.network.arithmetic is not None:
@@ -135,33 +133,6 @@ class CategoricalLearner(RewardLearner):
             if by_products is not None:
                 return by_products
         return super().compare(raw_chosen, raw_rejected)
-
-
-class _LogProbGreater(torch.autograd.Function):
-    """``log (e_a' M e_b) - log sum e_a - log sum e_b`` with ``e = exp(logits - max)``."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, other: Tensor, below: Tensor) -> Tensor:
-        mass, other_mass = _relative(logits), _relative(other)
-        beaten = other_mass @ below.t()  # mass of the other below each atom, half of that on it
-        joint = (mass * beaten).sum(-1, keepdim=True)
-        total, other_total = mass.sum(-1, keepdim=True), other_mass.sum(-1, keepdim=True)
-        ctx.save_for_backward(mass, other_mass, beaten, joint, total, other_total, below)
-        ctx.dtype = logits.dtype
-        return (joint / (total * other_total)).log().squeeze(-1).to(logits.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
-        mass, other_mass, beaten, joint, total, other_total, below = ctx.saved_tensors
-        gradient = grad_outputs[0].unsqueeze(-1).to(mass.dtype)
-        own = mass * (beaten / joint - 1 / total)
-        others = other_mass * ((mass @ below) / joint - 1 / other_total)
-        return (gradient * own).to(ctx.dtype), (gradient * others).to(ctx.dtype), None
-
-
-def _relative(logits: Tensor) -> Tensor:
-    logits = logits.double()
-    return (logits - logits.amax(-1, keepdim=True)).exp()
 
 
 def log_prob_greater(logits: Tensor, other: Tensor) -> Tensor | None:
@@ -177,10 +148,15 @@ def log_prob_greater(logits: Tensor, other: Tensor) -> Tensor | None:
     Returns:
         Log-probabilities, ``(B,)``, in nats; None if a probability is too small for products.
     """
-    atoms = logits.shape[-1]
-    ones = torch.ones(atoms, atoms, dtype=torch.float64)
-    below = ones.tril(-1) + 0.5 * torch.eye(atoms, dtype=torch.float64)
-    result: Tensor = _LogProbGreater.apply(logits, other, below)
+    ones = torch.ones(logits.shape[-1], logits.shape[-1], dtype=torch.float64)
+    mass, other_mass = (
+        (each.double() - each.detach().double().amax(-1, keepdim=True)).exp()
+        for each in (logits, other)
+    )
+    # mass of the other below each atom, and half of that on it
+    beaten = other_mass @ (ones.tril() + ones.tril(-1)).t() / 2
+    joint = (mass * beaten).sum(-1) / (mass.sum(-1) * other_mass.sum(-1))
+    result = joint.log().to(logits.dtype)
     return result if bool(result.detach().min() > -400) else None
 
 
@@ -195,10 +171,6 @@ class ClassifierLearner(Learner):
 
     It need not be transitive, and may even contradict itself on a pair in reverse order.
     """
-
-    def __init__(self, network: Perceptron) -> None:
-        super().__init__()
-        self.network = network
 
     def logit(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the log-odds that the second is preferred, ``(B, d), (B, d) -> (B,)``, in nats."""
@@ -234,7 +206,8 @@ def make_learner(
         read = partial(normal_reward, likelihood=likelihood)
         return RewardLearner(perceptron(inputs, 2, width), read)
     if name == "categorical":
-        return CategoricalLearner(perceptron(inputs, atoms, width, batch_norm=True))
+        network = perceptron(inputs, atoms, width, batch_norm=True)
+        return CategoricalLearner(network, CategoricalReward)
     if name == "classifier":
         return ClassifierLearner(perceptron(2 * inputs, 1, width))
     raise ValueError(f"{name!r} is not a learner; choose from {', '.join(LEARNERS)}")

@@ -106,8 +106,7 @@ def _draw_categorical(figure: Figure, axes: Axes, curves: Curves) -> None:
         linewidths=0.1,
     )
     axes.add_collection(cells)
-    limits = (-height / 2, 1 + height / 2)
-    axes.set(title="DPL, categorical", ylim=limits, ylabel="utility $u$")
+    axes.set(title="DPL, categorical", ylim=(-height / 2, 1 + height / 2), ylabel="utility $u$")
     axes.set_yticks(*ENDS_AND_MIDDLE)
     bar = figure.colorbar(cells, ax=axes, pad=0.02, aspect=12)
     # Matplotlib makes an image of a bar of many colours, which a PGF file cannot hold by itself.
@@ -182,8 +181,7 @@ def _draw_bars(figure: Figure, place: Any, curves: Curves, per_side: int = 4) ->
             left, bottom = x - room / 2, y - room / 2
             edges = left + room * np.arange(num_atoms) / num_atoms
             look: dict[str, Any] = {"align": "edge", "color": BLUE, "lw": 0}
-            width = 0.82 * room / num_atoms
-            frame.bar(edges, heights / tallest * room, width, bottom, **look)
+            frame.bar(edges, heights / tallest * room, 0.82 * room / num_atoms, bottom, **look)
             frame.plot([left, left + room], [bottom, bottom], color=GREY, lw=0.4)
     for line in centres[:-1] + 0.5 / per_side:
         frame.axhline(line, color="#D9D9D9", lw=0.4, zorder=0)
@@ -202,8 +200,7 @@ def _limits_aligned(
     """
     slope, intercept = np.polyfit(exact, learned, 1)
     low, high = (float(slope * limit + intercept) for limit in exact_limits)
-    inside = low < float(learned.max()) and high > float(learned.min())
-    if slope > 0 and inside:
+    if slope > 0 and low < float(learned.max()) and high > float(learned.min()):
         return min(low, float(learned.min())), max(high, float(learned.max()))
     margin = 0.05 * float(np.ptp(learned)) or 1.0
     return float(learned.min()) - margin, float(learned.max()) + margin

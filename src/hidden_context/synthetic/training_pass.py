@@ -41,9 +41,11 @@ def training_pass(network: nn.Sequential, inputs: Tensor, arithmetic: Arithmetic
     """
     hidden, last = _stages(network)
     (first, first_norm), (second, second_norm) = hidden[:2]
-    if not _folds(inputs, hidden, arithmetic):
+    least = FOLD_FROM.get(arithmetic.forward, 2) * first.out_features
+    if inputs.shape[1] > 1 or len(inputs) < least:
         if first_norm is None:
-            activations = _first_layer(inputs, first, arithmetic)
+            kept, exact = _FirstLayer.apply(inputs, first.weight, first.bias, arithmetic)
+            activations = kept, kept.detach() if exact is None else exact
         else:
             activations = _relu(first_norm(first(inputs)), arithmetic)
         return _after(activations, hidden[1:], last, arithmetic)
@@ -63,12 +65,6 @@ def _stages(network: nn.Sequential) -> tuple[list[Stage], nn.Linear]:
         elif isinstance(module, nn.BatchNorm1d):
             hidden[-1] = (hidden[-1][0], module)
     return hidden[:-1], hidden[-1][0]
-
-
-def _folds(inputs: Tensor, hidden: list[Stage], arithmetic: Arithmetic) -> bool:
-    rows, dimension = inputs.shape
-    least = FOLD_FROM.get(arithmetic.forward, 2) * hidden[0][0].out_features
-    return dimension == 1 and len(hidden) > 1 and rows >= least
 
 
 def _relu(values: Tensor, arithmetic: Arithmetic) -> Activations:
@@ -99,9 +95,10 @@ class _FirstLayer(torch.autograd.Function):
             unit_high, unit_low = _parts(torch.cat((weight, bias[:, None]), 1))
             rows = torch.cat((high, ones, high, ones, low), 1)
             units = torch.cat((unit_high, unit_low, unit_high[:, :-1]), 1)
-            activations = _linear(rows, units, None).relu_()
+            activations = _linear(rows, units, None)
         else:
-            activations = _linear(inputs, weight, bias).relu_()
+            activations = _linear(inputs, weight, bias)
+        activations.relu_()
         kept = activations.to(backward)
         halves = (high, low, ones) if backward == torch.bfloat16 else (inputs, ones.to(backward))
         ctx.save_for_backward(kept, torch.cat(halves, 1))
@@ -125,11 +122,6 @@ def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
     """Split each number into two bfloat16 numbers with nearly the same sum."""
     high = values.bfloat16()
     return high, (values - high.to(values.dtype)).bfloat16()
-
-
-def _first_layer(inputs: Tensor, linear: nn.Linear, arithmetic: Arithmetic) -> Activations:
-    kept, exact = _FirstLayer.apply(inputs, linear.weight, linear.bias, arithmetic)
-    return kept, kept.detach() if exact is None else exact
 
 
 def _after(
@@ -232,8 +224,7 @@ def _last_layer(activations: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return nn.functional.linear(activations, weight, bias)
     outputs = weight.new_empty(len(activations), len(weight))
     for block in row_blocks(len(activations)):
-        exact = activations[block].to(weight.dtype)
-        torch.addmm(bias, exact, weight.t(), out=outputs[block])
+        torch.addmm(bias, activations[block].to(weight.dtype), weight.t(), out=outputs[block])
     return outputs
 
 

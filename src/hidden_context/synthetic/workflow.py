@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,21 +111,16 @@ def train(
         schedule.step()
         losses[step] = loss.detach()
         if step + 1 - checked == CHECK_EVERY or step + 1 == config.num_iterations:
-            _check_finite(losses[checked : step + 1], checked, name, config.lr)
+            bad = (~losses[: step + 1].isfinite()).nonzero()
+            if len(bad):
+                at = int(bad[0])
+                raise DivergedError(
+                    f"The loss of the {name} network is {losses[at].item()} at step {at + 1}. "
+                    f"Try a smaller learning rate than {config.lr}."
+                )
             on_step(step + 1 - checked)
             checked = step + 1
-    seconds = time.perf_counter() - started
-    return Trained(learner.eval(), losses, seconds, precision)
-
-
-def _check_finite(losses: Tensor, first_step: int, name: str, lr: float) -> None:
-    bad = (~losses.isfinite()).nonzero()
-    if len(bad):
-        step = first_step + int(bad[0])
-        raise DivergedError(
-            f"The loss of the {name} network is {losses[int(bad[0])].item()} at step {step + 1}. "
-            f"Try a smaller learning rate than {lr}."
-        )
+    return Trained(learner.eval(), losses, time.perf_counter() - started, precision)
 
 
 @dataclass(frozen=True)
@@ -227,10 +222,8 @@ def print_summary(result: SyntheticResult, console: Console | None = None) -> No
     title = "Spearman rank agreement of what was learned with"
     table = make_table(title, ["network"], [*columns, "loss", "s"])
     for name, agreement in result.agreements.items():
-        values: list[float | None] = [agreement.borda_count, agreement.expected_utility]
-        if off_jump:
-            values += [agreement.borda_count_off_jump, agreement.expected_utility_off_jump]
         loss, seconds = result.final_losses.get(name), result.seconds.get(name)
+        values = astuple(agreement)[: len(columns)]
         cells = [*map(number, values), number(loss, 4), number(seconds, 1)]
         table.add_row(LABELS[name], *cells, end_section=name == "exact_borda_count")
     console.print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,47 +39,45 @@ _TAKEN_OVER: Final = (
 _UNREADABLE: Final = (OSError, EOFError, ValueError, RuntimeError, LookupError, UnpicklingError)
 
 
-@dataclasses.dataclass(frozen=True)
 class Running:
     """A run whose state is saved and restored.
 
     Attributes:
         reward_model: The model that is trained.
-        sharding: What the processes divide among them, with the optimiser.
+        arguments: Folder of the run, number of checkpoints that are kept, and the metric by which
+            the best one is chosen.
+        state: Steps, log and best metric.
+        sharding: Weights and optimiser, as they are divided over the processes.
         scheduler: The schedule.
         exportable: Callbacks and controls that have a state of their own.
-        output_dir: The run's folder.
-        limit: Most checkpoints that are kept; None for all.
-        description: What the run was begun with; None to leave it out.
+        description: Options and data of the run; None to leave it out.
     """
 
     reward_model: SequenceRewardModel
+    arguments: TrainingArguments
+    state: TrainerState
     sharding: Sharding
     scheduler: Any
     exportable: Sequence[ExportableState]
-    output_dir: str
-    limit: int | None = None
-    description: Mapping[str, Any] | None = None
+    description: Mapping[str, Any] | None
 
 
-def save(run: Running, state: TrainerState) -> None:
+def save(run: Running) -> None:
     """Write ``checkpoint-N`` whole or not at all, and remove old checkpoints beyond the limit.
 
     Args:
         run: The run.
-        state: Steps, log and best metric.
 
     Raises:
         StorageError: If it could not be written.
     """
-    folder = Path(run.output_dir) / f"checkpoint-{state.global_step}"
-    best = Path(run.output_dir) / f"checkpoint-{state.best_global_step}"
+    state, output_dir = run.state, str(run.arguments.output_dir)
+    folder = Path(output_dir) / f"checkpoint-{state.global_step}"
+    best = Path(output_dir) / f"checkpoint-{state.best_global_step}"
     if best == folder or best.is_dir():
         state.best_model_checkpoint = str(best)
-    alone = run.sharding.accelerator.num_processes == 1
-    states = [_random_state()] if alone else gather_object([_random_state()])
-    adapted = hasattr(run.reward_model.module, "peft_config")
-    weights = run.sharding.weights(trained=adapted)
+    states = gather_object([_random_state()])
+    weights = run.sharding.weights(trained=hasattr(run.reward_model.module, "peft_config"))
     optimizer_state = run.sharding.optimizer_state()
     state.stateful_callbacks = {type(each).__name__: each.state() for each in run.exportable}
     with run.sharding.likelihood():
@@ -95,7 +92,8 @@ def save(run: Running, state: TrainerState) -> None:
                     write_json(partial / RUN_FILE, run.description)
                 state.save_to_json(str(partial / STATE_FILE))
     if run.sharding.accelerator.is_main_process:
-        rotate_checkpoints(run.output_dir, run.limit, state.best_model_checkpoint, use_mtime=True)
+        limit, kept = run.arguments.save_total_limit, state.best_model_checkpoint
+        rotate_checkpoints(output_dir, limit, kept, use_mtime=True)
     run.sharding.accelerator.wait_for_everyone()
 
 
@@ -110,22 +108,21 @@ def _write(state: Any, path: Path) -> None:
         raise
 
 
-def load(run: Running, folder: str | Path, state: TrainerState) -> None:
+def load(run: Running, folder: str | Path) -> None:
     """Restore weights, optimiser, schedule and callbacks.
 
     Args:
-        run: The run, which is brought to where the checkpoint was written.
+        run: The run, which is brought to where the checkpoint was written. Its state takes over the
+            step, log and best metric; the number of steps and the intervals stay this run's.
         folder: The checkpoint's folder.
-        state: Takes over the step, log and best metric; the number of steps and the intervals
-            stay this run's.
 
     Raises:
         CheckpointError: If the checkpoint is not complete, or of another model.
         ConfigError: If more steps are behind it than the run has.
     """
-    folder = Path(folder)
+    folder, state = Path(folder), run.state
     if not (folder / STATE_FILE).is_file():
-        raise CheckpointError(f"{folder} holds no {STATE_FILE}; it is no checkpoint of a run.")
+        raise CheckpointError(f"{folder} has no {STATE_FILE}; give a checkpoint-N folder of a run.")
     load_weights(run, folder)
     try:
         for name, restore in (
@@ -145,7 +142,7 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
         setattr(state, name, getattr(stored, name))
     if state.global_step > state.max_steps:
         raise ConfigError(
-            f"{folder} has {state.global_step} steps behind it, but the run ends after "
+            f"{folder} was saved at step {state.global_step}, but the run ends at step "
             f"{state.max_steps}; raise --max_steps or --num_train_epochs, or resume an earlier "
             "checkpoint."
         )
@@ -156,14 +153,11 @@ def load(run: Running, folder: str | Path, state: TrainerState) -> None:
             setattr(each, name, value)
 
 
-def note_best(
-    state: TrainerState, arguments: TrainingArguments, metrics: Mapping[str, float]
-) -> bool:
+def note_best(run: Running, metrics: Mapping[str, float]) -> bool:
     """Record whether the model is the best so far.
 
     Args:
-        state: Where it is noted.
-        arguments: Which metric counts, and whether a higher value is better.
+        run: The run, whose state holds the best step.
         metrics: Metrics of the evaluation.
 
     Returns:
@@ -172,13 +166,13 @@ def note_best(
     Raises:
         ConfigError: If the evaluation has no metric of that name.
     """
-    name = arguments.metric_for_best_model
+    state, name = run.state, run.arguments.metric_for_best_model
     if name is None:
         return False
     value = metrics.get(name if name.startswith("eval_") else f"eval_{name}")
     if value is None:
-        raise ConfigError(f"the best model is chosen by {name}, which this evaluation lacks.")
-    best, sign = state.best_metric, 1 if arguments.greater_is_better else -1
+        raise ConfigError(f"metric_for_best_model is {name}, which the evaluation lacks.")
+    best, sign = state.best_metric, 1 if run.arguments.greater_is_better else -1
     if best is not None and not sign * value > sign * best:
         return False
     state.best_metric, state.best_global_step = value, state.global_step
@@ -189,14 +183,14 @@ def load_weights(run: Running, folder: str | Path) -> None:
     """Restore network and likelihood from a checkpoint.
 
     Raises:
-        CheckpointError: If weights are missing, or the likelihood learned something else.
+        CheckpointError: If weights are missing, or the likelihood has other options.
     """
     folder, likelihood = Path(folder), run.reward_model.likelihood
     stored = load_likelihood(folder, likelihood.head)
     if stored.options != likelihood.options:
         raise CheckpointError(
-            f"{folder} learned something else beside the network; resume it with the options "
-            "and annotators that it was begun with."
+            f"{folder} was trained with other likelihood options or annotators. Resume it with its "
+            "original options and data."
         )
     network = run.reward_model.module
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from hidden_context.config import (
     FORMERLY_BF16,
@@ -17,6 +17,8 @@ from hidden_context.config import (
     option,
 )
 from hidden_context.errors import ConfigError
+
+UP_TO_ONE: Final = (lambda value: 0 <= value <= 1, "lie in [0, 1]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class DataOptions(ReadOptions):
         0.0, "share of training prompts held out to choose the best checkpoint", must=SHARE
     )
     split_balance: str | None = option(None, SPLIT_BALANCE_HELP, bare="true")
-    min_judgements: int = option(0, "fewest votes to train on; 0 for off", least=0)
+    min_judgements: int = option(0, "stop with fewer judgements than this; 0 for off", least=0)
     train_dataset_size: int = option(0, "number of training examples; 0 for all", least=0)
     eval_dataset_size: int = option(0, "number of evaluation examples; 0 for all", least=0)
 
@@ -50,10 +52,10 @@ class BackboneOptions:
     tokenizer_name: str | None = option(None, "tokenizer; the backbone's if unset")
     revision: str | None = option(None, "branch, tag or commit of the backbone")
     trust_remote_code: bool = option(False, "run code from the model's repository")
-    chat_template: str | None = option(None, "chat template (text or file), if there is none")
+    chat_template: str | None = option(None, "template (text or file) if the tokenizer has none")
     max_length: int = option(1024, "longest text in tokens", least=1)
     over_length: Literal["drop", "truncate"] = option(
-        "drop", "what to do with longer responses (both are counted)"
+        "drop", "what to do with longer responses, which are counted"
     )
     tuning: Literal["lora", "full", "qlora"] = option("lora", "what is trained", common=True)
     lora_r: int = option(8, "rank of LoRA adapters")
@@ -76,11 +78,12 @@ class HeadOptions:
     entropy_coeff: float = option(0.1, "entropy bonus of a categorical head's batch mean")
     variance_penalty: float = option(0.0, "penalty on variance (mean_and_variance, factor)")
     likelihood: Literal["probit", "logistic"] = option(
-        "probit", "comparison of a mean-and-variance head: exact, or as in the paper's code"
+        "probit",
+        "comparisons by a mean-and-variance head: exact (probit), or logistic as the paper",
     )
     head_options: dict[str, Any] = option({}, "further options of the head, as JSON")
     ensemble: Literal["none", "heads", "lora"] = option(
-        "none", "members that show what the model does not know: heads, or adapters"
+        "none", "members that measure model uncertainty: heads, or LoRA adapters"
     )
     ensemble_members: int = option(5, "members of an ensemble", least=1)
     ensemble_prior_scale: float = option(1.0, "scale of the members' random start")
@@ -107,14 +110,14 @@ class LabelOptions:
         "unset: taste with a factor head, readiness with ties",
     )
     annotator_covariates: str | None = option(
-        None, "file of what else is known about annotators, one JSON row for each"
+        None, "file of known facts about annotators, one JSON row for each annotator"
     )
     annotator_warmup: float = option(
-        0.25, "share of training over which the annotators' prior sets in"
+        0.25, "share of training over which the annotators' prior sets in", must=UP_TO_ONE
     )
     annotator_column: str = option("annotator", "column that says who judged")
     weigh_by: Literal["vote", "example"] = option(
-        "vote", "what has equal weight in the loss: every vote, or every example"
+        "vote", "what counts equally in the loss: every vote or every example"
     )
     anchor_weight: float | None = option(
         None,
@@ -123,7 +126,7 @@ class LabelOptions:
         least=0,
     )
     ratings: Literal["gaussian", "ordinal"] = option(
-        "gaussian", "read ratings as noisy numbers, or as grades of which only the order counts"
+        "gaussian", "read ratings as noisy numbers, or as grades with nothing but an order"
     )
     rating_styles: bool = option(True, "learn the level and unit of each named annotator's ratings")
     max_comparisons: int = option(
@@ -184,7 +187,7 @@ class FrozenOptions:
     probe_learning_rate: float = option(5e-4, "learning rate of the probe", must=POSITIVE)
     probe_weight_decay: float = option(1.0, "weight decay of the probe's weights", least=0)
     probe_batch_size: int = option(256, "votes per step of the probe", least=1)
-    probe_epochs: int = option(40, "most passes over the training examples", least=1)
+    probe_epochs: int = option(40, "maximum number of passes over the training examples", least=1)
     probe_early_stopping: bool = option(True, "choose each member's epoch by held-out prompts")
     probe_patience: int = option(6, "epochs without improvement before stopping", least=1)
 
@@ -197,7 +200,7 @@ class OptimisationOptions:
         8, "votes per device; times gradient_accumulation_steps for a step", least=1, common=True
     )
     per_device_eval_batch_size: int = option(16, "examples per device in evaluation", least=1)
-    gradient_accumulation_steps: int = option(1, "factor on the votes of a step", least=1)
+    gradient_accumulation_steps: int = option(1, "multiplies the votes of a step", least=1)
     learning_rate: float = option(1e-4, "peak learning rate", must=POSITIVE, common=True)
     weight_decay: float = option(0.001, "weight decay")
     num_train_epochs: float = option(1, "passes over the training examples", common=True)
@@ -257,10 +260,6 @@ class TrainConfig(
             raise ConfigError(
                 f"--margin_scale is {self.margin_scale}; it has to be ≥ 0, and 0 with more than 2 "
                 "levels (--outcomes)."
-            )
-        if not 0 <= self.annotator_warmup <= 1:
-            raise ConfigError(
-                f"--annotator_warmup is {self.annotator_warmup}; it must lie in [0, 1]."
             )
         if not self.num_train_epochs > 0 and self.max_steps <= 0:
             raise ConfigError(

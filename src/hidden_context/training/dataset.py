@@ -86,14 +86,13 @@ class ExampleDataset(Dataset["Tokens"]):
     @property
     def votes(self) -> list[float]:
         """Number of votes of each example; at least 1 with a linker."""
-        least = 0.0 if self.linker is None else 1.0
-        return self.labels.votes_by_example.clamp(min=least).tolist()
+        return self.labels.votes_by_example.clamp(min=0.0 if self.linker is None else 1.0).tolist()
 
     def batch(self, rows: Sequence[int], step: int | None = None) -> Batch:
         """Collect examples into a batch.
 
         Args:
-            rows: Which ones.
+            rows: Indices of the examples.
             step: Number of the training step, for comparisons between examples; None for none.
         """
         labels = self.labels.select(torch.tensor(list(rows), dtype=torch.long))
@@ -104,8 +103,7 @@ class ExampleDataset(Dataset["Tokens"]):
 
     def lines_of(self, row: int) -> str:
         """Return the source lines of an example as text, counted from 1."""
-        lines = self.examples[row].source_lines or (row + 1,)
-        return ", ".join(map(str, lines))
+        return ", ".join(map(str, self.examples[row].source_lines or (row + 1,)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Batch:
     It is neither a list nor a mapping, so code that moves batches to devices leaves it untouched.
 
     Attributes:
-        rows: Which examples of the dataset they are.
+        rows: Indices of the examples in the dataset.
         tokens: Token ids of each response of each of them.
         labels: Their labels.
         links: Comparisons of responses of different examples; None for none.
@@ -207,7 +205,8 @@ class StepSampler:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.sizes), generator=generator).tolist()
         groups = self._cut(order, self._count)
-        last = [groups.pop()] if self._is_partial(groups[-1]) else []
+        filled = sum(self.votes[index] for index in groups[-1])
+        last = [groups.pop()] if filled < self.votes_per_step - 1e-6 else []
         steps: list[list[int]] = []
         for start in range(0, len(groups), max(self.window, 1)):
             window = groups[start : start + max(self.window, 1)]
@@ -217,9 +216,6 @@ class StepSampler:
             steps += self._cut(part, len(window))
         shuffled = torch.randperm(len(steps), generator=generator).tolist()
         return [steps[number] for number in shuffled] + last
-
-    def _is_partial(self, group: Sequence[int]) -> bool:
-        return sum(self.votes[index] for index in group) < self.votes_per_step - 1e-6
 
     def _cut(self, order: Sequence[int], count: int) -> list[list[int]]:
         """Cut an order into non-empty groups, at multiples of a step's votes."""

@@ -26,15 +26,10 @@ from hidden_context.likelihood import Likelihood
 from hidden_context.models.network.backbone import LoraOptions, build_model
 from hidden_context.models.network.tokenizer import length_limit, padding_id
 from hidden_context.models.sequence import SequenceRewardModel
+from hidden_context.training import fitted
 from hidden_context.training import labels as labelling
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import ExampleDataset, load_run_tokenizer
-from hidden_context.training.fitted import (
-    Fitted,
-    bring_to_one_unit,
-    check_remaining,
-    reward_scale,
-)
 from hidden_context.training.loop import TrainingLoop
 from hidden_context.training.resume import resume_point
 from hidden_context.training.schedules import PAPER_SCHEDULES
@@ -93,7 +88,7 @@ def training_arguments(
 
     Raises:
         ConfigError: If ``training_arguments`` names an argument that is unknown or not taken, or
-            they contradict.
+            arguments contradict each other.
     """
     paper = config.lr_scheduler_type in PAPER_SCHEDULES
     values: dict[str, Any] = {name: getattr(config, name) for name in _SAME_NAME} | {
@@ -144,7 +139,7 @@ def fit(
     description: Mapping[str, Any] | None = None,
     *,
     draws: Tensor | None = None,
-) -> Fitted:
+) -> fitted.Fitted:
     """Fine-tune a reward model; see ``training.run``.
 
     Args:
@@ -152,7 +147,7 @@ def fit(
         head: The head.
         splits: The examples.
         callbacks: Further callbacks of Transformers' kind.
-        description: What the run was begun with, kept in its checkpoints.
+        description: Options and data of the run, kept in its checkpoints.
         draws: How often each of M members sees each of E training examples, ``(E, M)``; None draws
             it as the configuration has it.
     """
@@ -164,7 +159,7 @@ def fit(
         draws = labelling.member_draws(config, head, splits.train)
     datasets = tokenize_splits(config, splits, model, draws)
     left = {name: dataset.examples for name, dataset in datasets.items()}
-    check_remaining(config, model.likelihood, splits, left)
+    fitted.check_remaining(config, model.likelihood, splits, left)
     chosen_by = datasets.get("validation") or datasets.get("test")
     arguments = training_arguments(
         config, validated="validation" in datasets, has_eval=chosen_by is not None
@@ -172,7 +167,8 @@ def fit(
     judged = chosen_by is not None and chosen_by.labels.num_judgements > 0
     if arguments.load_best_model_at_end and not judged:
         raise DataError(
-            "the validation examples say nothing of the model: none has a judgement that it reads",
+            "no validation example has a judgement that the model learns from, so no checkpoint "
+            "can be chosen",
             remedy="Leave --validation_fraction out, or give ratings an --anchor_weight",
         )
     patience = config.early_stopping_patience
@@ -191,14 +187,14 @@ def fit(
         train = datasets["train"]
         rows = range(0, len(train), -(-len(train) // _UNIT_EXAMPLES))
         raw = loop.runner.raw_outputs_of(train, len(rows), rows)
-        bring_to_one_unit(model.likelihood, raw, train.batch(rows).labels)
+        fitted.bring_to_one_unit(model.likelihood, raw, train.batch(rows).labels)
     metrics: dict[str, float] = {}
     if config.evaluate_at_end and "test" in datasets:
         metrics = loop.metrics_of(datasets["test"])
-        model.reward_scale = reward_scale(model.head, loop.raw_outputs_of(datasets["test"]))
+        model.reward_scale = fitted.reward_scale(model.head, loop.raw_outputs_of(datasets["test"]))
     loop.finish()
     model.likelihood.cpu()
-    return Fitted(
+    return fitted.Fitted(
         model,
         metrics,
         [dict(line) for line in loop.state.log_history],
@@ -217,7 +213,7 @@ def tokenize_splits(
     Args:
         config: The options.
         splits: The examples.
-        model: Whose tokenizer, longest text and likelihood they are made for.
+        model: Model whose tokenizer, maximum length and likelihood are used.
         draws: How often each member of an ensemble sees each training example.
 
     Returns:
@@ -251,10 +247,5 @@ def tokenize_splits(
 
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     datasets = {name: tokenize(name, examples) for name, examples in parts.items() if examples}
-    if not len(datasets.get("train", ())):
-        report = splits.reports.get("train")
-        raise DataError(
-            "no training examples are left" + (f": {report}" if report else ""),
-            remedy="Raise --max_length, or look at what was dropped and why",
-        )
+    fitted.check_trainable(splits, datasets)
     return {name: part for name, part in datasets.items() if len(part)}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from hidden_context.data.example import Example, Rating
@@ -17,7 +18,9 @@ from hidden_context.heads import Head
 from hidden_context.likelihood import Labels, Likelihood
 from hidden_context.models.checkpoint.head_file import RewardScale
 from hidden_context.models.reward_model import RewardModel
+from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training.config import TrainConfig
+from hidden_context.training.dataset import groups_of
 
 
 def is_first_process() -> bool:
@@ -58,6 +61,15 @@ def reward_scale(head: Head, raw: Tensor) -> RewardScale:
     )
 
 
+def test_metrics(
+    model: RewardModel, raw: Tensor, labels: Labels, examples: Sequence[Example]
+) -> dict[str, float]:
+    """Return metrics on test examples from raw outputs ``(R, K)``; the model gets its scale."""
+    model.reward_scale = reward_scale(model.head, raw)
+    with torch.no_grad():
+        return grouped_judgement_metrics(model.likelihood, raw, labels, groups_of(examples))
+
+
 def bring_to_one_unit(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
     """Bring an ensemble's members to one unit, measured on raw outputs ``(R, K)`` of pairs."""
     compared = labels.comparisons
@@ -66,6 +78,24 @@ def bring_to_one_unit(likelihood: Likelihood, raw: Tensor, labels: Labels) -> No
 
 
 FEW_JUDGEMENTS: Final = 20
+
+
+def check_trainable(splits: Splits, left: Mapping[str, Sized]) -> None:
+    """Stop if no training example is left.
+
+    Args:
+        splits: The sets as they were read.
+        left: Remaining examples by split; a missing split is empty.
+
+    Raises:
+        DataError: If none is left, with what was dropped and why.
+    """
+    if not left.get("train"):
+        report = splits.reports.get("train")
+        raise DataError(
+            "no training examples are left" + (f": {report}" if report else ""),
+            remedy="Raise --max_length, or look at what was dropped and why",
+        )
 
 
 def check_remaining(
@@ -80,7 +110,7 @@ def check_remaining(
         config: The options.
         likelihood: Whether ratings are read.
         splits: The sets as they were read.
-        left: What is left of each, by its name; all that are left out are empty.
+        left: Remaining examples by split; a missing split is empty.
 
     Raises:
         DataError: If fewer judgements are left to train on than the configuration asks for.

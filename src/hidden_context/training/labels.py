@@ -16,7 +16,6 @@ from hidden_context.data.example import Comparison, Example, Ranking, Rating
 from hidden_context.data.labels import annotator_names, annotator_of, labels_of
 from hidden_context.errors import ConfigError, DataError
 from hidden_context.heads import Head
-from hidden_context.heads.registry import options_for
 from hidden_context.likelihood import Labels, Likelihood, LikelihoodOptions, make_likelihood
 from hidden_context.likelihood.covariates import CovariateCoding
 from hidden_context.likelihood.habits import HABITS
@@ -37,13 +36,12 @@ def make_head(config: TrainConfig) -> Head:
         ConfigError: If the head, or one of its options, is unknown or cannot work.
     """
     kind = config.reward_model_type
-    options = options_for(kind, dataclasses.asdict(config))
+    options = heads.options_for(kind, dataclasses.asdict(config))
     head = heads.make(kind, **{**options, **config.head_options})
     members = config.probe_members if config.freeze_backbone else config.ensemble_members
-    apart = config.freeze_backbone and members > 1 and not head.can_average
     if config.ensemble == "heads":
         return heads.EnsembleHead(head, members, config.ensemble_prior_scale)
-    if apart and not head.num_members:
+    if config.freeze_backbone and members > 1 and not head.can_average and not head.num_members:
         return heads.EnsembleHead(head, members, prior_scale=0.0)
     return head
 
@@ -101,7 +99,7 @@ def _with_annotators(
     names = annotator_names(examples, config.annotator_column)
     if not names:
         raise DataError(
-            "no training example says who judged it",
+            "no training example names its annotator",
             field=config.annotator_column,
             remedy="Name the column with --annotator_column, or leave --annotators out",
         )
@@ -122,8 +120,8 @@ def _check_order(examples: Sequence[Example]) -> None:
     leads = {(said.preference > 0.5) - (said.preference < 0.5) for said in compared} - {0}
     if len(leads) < 2:
         raise DataError(
-            "every comparison prefers the same place, so the order of the responses is not the "
-            "order in which they were shown",
+            "every comparison prefers the same side, so the data do not keep the order in which "
+            "the responses were shown",
             field="preference",
             remedy="Keep the order shown, or leave position out of --annotator_effects",
         )
@@ -139,7 +137,7 @@ def _with_covariates(
     people = [known.get(name, {}) for name in options.names]
     if not any(people):
         raise DataError(
-            "none of the annotators of the training examples is named in it",
+            "the file names none of the annotators of the training examples",
             file=config.annotator_covariates,
             field="annotator",
             remedy="Name annotators as the data do",
@@ -154,15 +152,12 @@ def _with_ratings(
     """Add to the options how ratings are read, if there are ratings that count."""
     values = [answer.value for answer in _answers(examples) if isinstance(answer, Rating)]
     alone = not any(isinstance(a, (Comparison, Ranking)) for a in _answers(examples))
-    weight = config.anchor_weight
-    if weight is None:
-        weight = 1.0 if alone else 0.0
-    if config.max_comparisons and not options.names:
-        everybody = tuple(annotator_names(examples, config.annotator_column))
-        options = dataclasses.replace(options, names=everybody)
+    weight = float(alone) if config.anchor_weight is None else config.anchor_weight
+    names = options.names or tuple(annotator_names(examples, config.annotator_column))
+    if config.max_comparisons:
+        options = dataclasses.replace(options, names=names)
     if not weight or not values:
         return options
-    names = options.names or tuple(annotator_names(examples, config.annotator_column))
     styles = config.rating_styles and bool(_raters(examples, config.annotator_column))
     options = dataclasses.replace(
         options,
@@ -175,7 +170,7 @@ def _with_ratings(
         grades = sorted(set(values))
         if not 2 <= len(grades) <= _MOST_GRADES:
             raise DataError(
-                f"there are {len(grades)} different ratings",
+                f"the number of different ratings is {len(grades)}",
                 field="rating",
                 remedy=f"Ordinal ratings have 2 to {_MOST_GRADES} grades: take --ratings gaussian",
             )
@@ -221,7 +216,7 @@ def _check_grades(example: Example, grades: Sequence[float]) -> None:
     strange = [value for value in values if value not in grades]
     if strange:
         raise DataError(
-            f"no training example has the rating {strange[0]:g}, so nothing is known of that grade",
+            f"no training example has the rating {strange[0]:g}, so this grade was not learned",
             line=next(iter(example.source_lines), None),
             field="rating",
             remedy="Take --ratings gaussian, or leave such ratings out",
@@ -273,19 +268,19 @@ def check_labels(config: TrainConfig, examples: Sequence[Example]) -> None:
             remedy="Name the column with --annotator_column, or leave --max_comparisons out",
         )
     only_rated = not any(isinstance(answer, (Comparison, Ranking)) for answer in said)
-    if only_rated and config.anchor_weight == 0 and most:
-        if config.validation_fraction and not config.freeze_backbone:
-            raise DataError(
-                "ratings alone that --anchor_weight 0 leaves out have no loss by which "
-                "--validation_fraction could choose a checkpoint",
-                field="rating",
-                remedy="Leave one of the two options out",
-            )
-    elif only_rated and config.anchor_weight == 0:
+    unread = only_rated and config.anchor_weight == 0
+    if unread and not most:
         raise DataError(
-            "the training examples hold ratings alone, which --anchor_weight 0 leaves out",
+            "the training examples hold only ratings, and --anchor_weight 0 ignores them",
             field="rating",
             remedy="Leave --anchor_weight out, or compare ratings with --max_comparisons 64",
+        )
+    if unread and config.validation_fraction and not config.freeze_backbone:
+        raise DataError(
+            "the data hold only ratings and --anchor_weight 0 ignores them, so "
+            "--validation_fraction has no loss to choose a checkpoint by",
+            field="rating",
+            remedy="Leave one of the two options out",
         )
 
 
@@ -298,24 +293,6 @@ def _raters(examples: Sequence[Example], column: str) -> list[object]:
         if isinstance(judgement.answer, Rating)
     )
     return [name for name in who if name is not None]
-
-
-def prior_weight(warmup: float, progress: float) -> float:
-    """Return the weight of the annotators' prior, which rises from 0 to 1 over the warm-up.
-
-    While annotators and loadings are both small, each learns only as fast as the other is large.
-    The full prior would then shrink the annotators before they are told apart.
-
-    Args:
-        warmup: Share of training that is warm-up.
-        progress: Share of training that is done, in [0, 1].
-
-    Returns:
-        A number in [0, 1].
-
-    Source: KL annealing of Bowman et al. (2016).
-    """
-    return 1.0 if progress >= warmup else progress / warmup
 
 
 def member_draws(
@@ -331,7 +308,7 @@ def member_draws(
         head: The head.
         examples: E training examples.
         usable: For each member a mask of shape ``(E,)`` of the examples it may learn from; None,
-            or a mask of none, for all. A draw that leaves a member none of them is drawn anew.
+            or a mask of none, for all. A draw that leaves a member none of them is repeated.
 
     Returns:
         Poisson counts of shape ``(E, M)``, the same for all examples of a prompt; None for once.

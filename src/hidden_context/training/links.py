@@ -1,4 +1,4 @@
-"""Comparisons of responses that one annotator rated, drawn anew for each step."""
+"""Comparisons of responses that one annotator rated, drawn again for each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Links:
     Attributes:
         examples: Places of the two examples in the batch, of shape ``(L, 2)``.
         responses: Places of the two responses among their example's, of shape ``(L, 2)``.
-        comparisons: What was said; its indices are not in use.
+        comparisons: The comparisons; their indices are not in use.
     """
 
     examples: Tensor
@@ -35,14 +35,14 @@ class Links:
         return [(group == each).nonzero()[0].tolist() for each in range(number)]
 
     def added_to(self, labels: Labels, places: Sequence[int]) -> Labels:
-        """Add the links between some examples to the labels of those examples.
+        """Add the links between some examples to the labels of these examples.
 
         Args:
             labels: Labels of the examples at ``places``.
             places: Places in the batch.
 
         Returns:
-            The labels with a comparison more for each link both of whose examples are there.
+            The labels, with one more comparison for each link between two of the examples.
         """
         moved = {place: new for new, place in enumerate(places)}
         example = torch.tensor(
@@ -54,8 +54,7 @@ class Links:
         said = dataclasses.replace(
             take_rows(self.comparisons, kept), first=first, second=second, example=example[:, 0]
         )
-        joined = join_comparisons([labels.comparisons, said])
-        return dataclasses.replace(labels, comparisons=joined)
+        return dataclasses.replace(labels, comparisons=join_comparisons([labels.comparisons, said]))
 
 
 def draw_pairs(
@@ -64,9 +63,9 @@ def draw_pairs(
     """Draw pairs of ratings, each pair by one annotator, with all pairs equally likely.
 
     Args:
-        annotator: Who each of D ratings is by, of shape ``(D,)``; −1 where not known.
+        annotator: Annotator of each of D ratings, of shape ``(D,)``; −1 where not known.
         count: Most pairs to draw.
-        generator: Of the draw.
+        generator: Random generator of the draw.
 
     Returns:
         Indices of the two ratings of each pair, two tensors of shape ``(S,)``, and the number P of
@@ -104,9 +103,9 @@ def compare(
         ratings: D ratings.
         first: Indices of one rating of each pair, of shape ``(S,)``.
         second: Indices of the other.
-        sizes: How many ratings each annotator gave in the whole data set, of shape ``(U,)``. The m
+        sizes: Number of ratings by each annotator in the whole data set, of shape ``(U,)``. The m
             ratings of one annotator count like m − 1 comparisons, so a pair's weight is 2/m.
-        scale: How many pairs each one drawn stands for, one number or of shape ``(S,)``.
+        scale: Number of pairs that each drawn pair stands for, one number or of shape ``(S,)``.
         votes: Votes that all of them together stand for.
 
     Returns:
@@ -146,8 +145,7 @@ class Linker:
     def __init__(self, labels: Labels, most: int, seed: int = 0) -> None:
         self.labels, self.most, self.seed = labels, most, seed
         ratings = labels.ratings
-        known = ratings.annotator[ratings.annotator >= 0]
-        self.sizes = torch.bincount(known, minlength=1)
+        self.sizes = torch.bincount(ratings.annotator[ratings.annotator >= 0], minlength=1)
         self.num_votes = float((self.sizes - 1).clamp(min=0).sum())
 
     def within(self, examples: Tensor) -> Linker:

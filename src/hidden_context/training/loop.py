@@ -36,10 +36,10 @@ from hidden_context.statistics.evaluation.judgement_metrics import (
 from hidden_context.training import checkpoints
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.dataset import Batch, ExampleDataset, StepSampler, groups_of
-from hidden_context.training.labels import prior_weight
 from hidden_context.training.module import PreferenceModule
 from hidden_context.training.optimizer import make_optimizer, make_scheduler
 from hidden_context.training.runner import NotFiniteError, StepRunner
+from hidden_context.training.schedules import prior_weight
 from hidden_context.training.sharding.processes import is_sharded, make_accelerator, make_sharding
 
 _SHOWN: Final = ("accuracy", "reward_mean", "reward_stddev", "r2")
@@ -63,7 +63,7 @@ class _Bar(_Lines, ProgressCallback):
     """Callback that shows progress bars below the log lines."""
 
 
-class TrainingLoop:
+class TrainingLoop(checkpoints.Running):
     """Training loop of a sequence reward model: network and likelihood learn together.
 
     A step is a fixed number of votes, run in as many forward and backward passes as the token
@@ -73,11 +73,11 @@ class TrainingLoop:
     Args:
         reward_model: The model, its tokenizer and likelihood.
         arguments: Transformers' arguments.
-        config: What they do not say.
+        config: Options beyond Transformers' arguments.
         train: Examples to learn from.
         evaluation: Examples to evaluate on along the way, or None.
         callbacks: Callbacks beside those for progress, logs and trackers.
-        description: What the run was begun with, kept in its checkpoints.
+        description: Options and data of the run, kept in its checkpoints.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TrainingLoop:
     ) -> None:
         set_seed(arguments.seed)
         self.reward_model, self.arguments, self.config = reward_model, arguments, config
-        self.data, self.evaluation = train, evaluation
+        self.data, self.evaluation, self.description = train, evaluation, description
         self.num_weights = int(reward_model.module.num_parameters(exclude_embeddings=True))
         self.recomputes = config.gradient_checkpointing or any(
             getattr(arguments, name, False)  # its newer and its older name
@@ -142,15 +142,8 @@ class TrainingLoop:
             is_world_process_zero=accelerator.is_main_process,
         )
         self.state.compute_steps(arguments, steps)
-        self.running = checkpoints.Running(
-            reward_model,
-            self.sharding,
-            self.scheduler,
-            [c for c in (*self.handler.callbacks, self.control) if isinstance(c, ExportableState)],
-            str(arguments.output_dir),
-            arguments.save_total_limit,
-            description,
-        )
+        stateful = (*self.handler.callbacks, self.control)
+        self.exportable = [each for each in stateful if isinstance(each, ExportableState)]
         self._lines: list[dict[str, float]] = []
         self._evaluated: tuple[int, ExampleDataset, Tensor] | None = None
         self._event("on_init_end")
@@ -188,7 +181,7 @@ class TrainingLoop:
             CheckpointError: If the checkpoint does not fit.
         """
         if resume_from is not None:
-            checkpoints.load(self.running, resume_from, self.state)
+            checkpoints.load(self, resume_from)
         if self.config.tokens_per_batch is None:
             self.runner.tune(self.data.batch(range(min(len(self.data), 1024))))
         started, first = time.perf_counter(), self.state.global_step
@@ -205,7 +198,7 @@ class TrainingLoop:
             if self.control.should_training_stop:
                 break
         if self.arguments.load_best_model_at_end and self.state.best_model_checkpoint:
-            checkpoints.load_weights(self.running, self.state.best_model_checkpoint)
+            checkpoints.load_weights(self, self.state.best_model_checkpoint)
             self._evaluated = None
         seconds = time.perf_counter() - started
         rate = (self.state.global_step - first) / max(seconds, 1e-9)
@@ -236,10 +229,9 @@ class TrainingLoop:
         try:
             result = self.runner.step(batch, prior)
         except NotFiniteError as error:
-            self._stop_diverged(str(error), error.rows, error)
+            self._stop_diverged(str(error), error.rows)
         self._event("on_pre_optimizer_step")
-        limit = self.arguments.max_grad_norm or float("inf")
-        norm = self.sharding.clip(limit)
+        norm = self.sharding.clip(self.arguments.max_grad_norm or float("inf"))
         if not norm < float("inf"):
             self._stop_diverged("a gradient is not finite", batch.rows)
         self.optimizer.step()
@@ -254,15 +246,13 @@ class TrainingLoop:
         if not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
 
-    def _stop_diverged(
-        self, cause: str, rows: Sequence[int], error: Exception | None = None
-    ) -> None:
+    def _stop_diverged(self, cause: str, rows: Sequence[int]) -> None:
         lines = ", ".join(self.data.lines_of(row) for row in rows)
         raise DivergedError(
             f"training stopped at step {self.state.global_step + 1}: {cause}. Lines of the "
             f"training data (from 1): {lines}. Lower the learning rate, or look at these lines; "
             "the last saved checkpoint is intact."
-        ) from error
+        )
 
     def _act(self) -> None:
         """Log, evaluate and save where the callbacks ask for it."""
@@ -272,7 +262,7 @@ class TrainingLoop:
         if self.control.should_evaluate:
             self._evaluate()
         if self.control.should_save:
-            checkpoints.save(self.running, self.state)
+            checkpoints.save(self)
             self._event("on_save")
 
     def _event(self, name: str, **values: Any) -> None:
@@ -298,7 +288,7 @@ class TrainingLoop:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(metrics["eval_loss"])
-        best = checkpoints.note_best(self.state, self.arguments, metrics)
+        best = checkpoints.note_best(self, metrics)
         if self.arguments.save_strategy == SaveStrategy.BEST:
             self.control.should_save = best
 
@@ -315,8 +305,7 @@ class TrainingLoop:
         """Return raw outputs ``(R, K)`` of a dataset's responses, cached until the next step."""
         known = self._evaluated
         if known is None or known[0] != self.state.global_step or known[1] is not data:
-            size = self.arguments.per_device_eval_batch_size
-            raw = self.runner.raw_outputs_of(data, size)
+            raw = self.runner.raw_outputs_of(data, self.arguments.per_device_eval_batch_size)
             self._evaluated = known = (self.state.global_step, data, raw)
         return known[2]
 

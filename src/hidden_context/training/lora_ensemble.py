@@ -23,11 +23,9 @@ from hidden_context.models.checkpoint.head_file import HEAD_FILE, HeadFile
 from hidden_context.models.checkpoint.likelihood_file import load_likelihood
 from hidden_context.models.engine.budget import release_memory
 from hidden_context.models.network.adapters import add_adapter
-from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
 from hidden_context.training import finetune
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import ExampleDataset, groups_of
-from hidden_context.training.fitted import Fitted, is_first_process, reward_scale
+from hidden_context.training.fitted import Fitted, is_first_process, test_metrics
 from hidden_context.training.labels import make_training_likelihood, member_draws
 from hidden_context.training.resume import MEMBERS_FILE, last_checkpoint, resume_wanted
 
@@ -53,7 +51,7 @@ def fit(
         head: The members' head.
         splits: The examples.
         callbacks: Further callbacks, of every member.
-        description: What the run was begun with, kept beside the members.
+        description: Options and data of the run, kept beside the members.
 
     Returns:
         The ensemble; the lines of its history say of which ``member`` they are.
@@ -64,7 +62,7 @@ def fit(
     progress = _Progress(config, description)
     draws = member_draws(config, ensemble, splits.train)
     for number in range(count):
-        own = member_config(config, number)
+        own, progress.number = member_config(config, number), number
         if progress.is_finished(number, own):
             _unit_of(own.final_path, single)  # refuses another head before hours of training
             continue
@@ -73,7 +71,7 @@ def fit(
             dataclasses.replace(own, resume_from_checkpoint=last),
             single,
             dataclasses.replace(splits, reports=copy.deepcopy(splits.reports)),
-            [*callbacks, _Begins(progress, number)],
+            [*callbacks, progress],
             draws=None if draws is None else draws[:, [number]],
         )
         if is_first_process():
@@ -82,12 +80,20 @@ def fit(
         del fitted
         gc.collect()  # a Trainer and its model refer to each other
         release_memory()
-    _wait_for_all_processes()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()  # until the first process has written what the others read
     model = _assemble(config, ensemble, single, splits)
     datasets = finetune.tokenize_splits(config, splits, model)
     metrics: dict[str, float] = {}
     if config.evaluate_at_end and "test" in datasets:
-        metrics = _evaluate(config, model, datasets["test"])
+        test = datasets["test"]
+        raw = model.raw_outputs_of_tokens(
+            [ids for tokens in test.batch(range(len(test))).tokens for ids in tokens],
+            config.per_device_eval_batch_size,
+            engine=config.engine,
+            tokens_per_batch=config.tokens_per_batch,
+        )
+        metrics = test_metrics(model, raw, test.labels, test.examples)
     sizes = {name: len(part) for name, part in datasets.items()}
     return Fitted(model, metrics, progress.history(count), sizes)
 
@@ -104,12 +110,14 @@ def member_config(config: TrainConfig, number: int) -> TrainConfig:
     )
 
 
-class _Progress:
+class _Progress(TrainerCallback):
     """Record of the members that have begun or finished, kept in a file for resuming.
+
+    A member has begun once all processes have read the file.
 
     Args:
         config: The options.
-        description: What the run was begun with.
+        description: Options and data of the run.
 
     Raises:
         ConfigError: If a checkpoint's folder is to be resumed from.
@@ -119,7 +127,7 @@ class _Progress:
     def __init__(self, config: TrainConfig, description: Mapping[str, Any] | None) -> None:
         self.path = Path(config.output_dir) / MEMBERS_FILE
         self.members: list[dict[str, Any]] = []
-        self.description = description
+        self.description, self.number = description, 0
         wanted = resume_wanted(config)
         if isinstance(wanted, str):
             raise ConfigError(
@@ -130,6 +138,9 @@ class _Progress:
             if not self.path.is_file():
                 raise MissingFileError(self.path, "Nothing to resume: train without it first")
             self.members = list(read_checkpoint_json(self.path).get("members", ()))
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.note(self.number)
 
     def has_begun(self, number: int) -> bool:
         """Tell whether the resumed run has begun to train a member."""
@@ -154,22 +165,6 @@ class _Progress:
             for number in range(count)
             for line in self.members[number]["history"]
         ]
-
-
-class _Begins(TrainerCallback):
-    """Callback that records that a member begins, once all processes have read the file."""
-
-    def __init__(self, progress: _Progress, number: int) -> None:
-        self.progress, self.number = progress, number
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.progress.note(self.number)
-
-
-def _wait_for_all_processes() -> None:
-    """Wait until the first process has written what the others read."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _assemble(
@@ -218,25 +213,9 @@ def _unit_of(folder: Path, single: EnsembleHead) -> EnsembleHead:
     head = HeadFile.load(folder / HEAD_FILE).head
     if head.num_members != 1 or head.member != single.member:
         raise CheckpointError(
-            f"{folder} was trained with another head ({head.meaning}) than is asked for now "
-            f"({single.meaning}). Train without --resume_from_checkpoint, or give the options it "
-            "was begun with."
+            f"{folder} was trained with another head ({head.meaning}) than this run asks for "
+            f"({single.meaning}). Train without --resume_from_checkpoint, or give the member's "
+            "original options."
         )
     assert isinstance(head, EnsembleHead)
     return head
-
-
-def _evaluate(
-    config: TrainConfig, model: AdapterEnsembleRewardModel, dataset: ExampleDataset
-) -> dict[str, float]:
-    batch = dataset.batch(range(len(dataset)))
-    raw = model.raw_outputs_of_tokens(
-        [ids for tokens in batch.tokens for ids in tokens],
-        config.per_device_eval_batch_size,
-        engine=config.engine,
-        tokens_per_batch=config.tokens_per_batch,
-    )
-    model.reward_scale = reward_scale(model.head, raw)
-    with torch.no_grad():
-        groups = groups_of(dataset.examples)
-        return grouped_judgement_metrics(model.likelihood, raw, dataset.labels, groups)

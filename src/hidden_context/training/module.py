@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -89,23 +89,18 @@ class PreferenceModule(nn.Module):
         Args:
             tokens: Token ids of each response of each example, R in all.
             labels: Labels of the examples; None for raw outputs alone.
-            totals: What sums are divided by; None for the pass's own.
+            totals: Totals that sums are divided by; None for the pass's own.
 
         Returns:
             The output, or without labels raw outputs of shape ``(R, K)``.
         """
-        with self._precision():
+        device = next(self.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16) if self.rounds else nullcontext():
             raw = self.raw_outputs(tokens)
         if labels is None:
             return raw
         with torch.autocast(device_type=raw.device.type, enabled=False):
             return self.loss(raw, labels, totals)
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if not self.rounds:
-            return nullcontext()
-        device = next(self.parameters()).device.type
-        return torch.autocast(device_type=device, dtype=torch.bfloat16)
 
     def raw_outputs(self, tokens: list[Tokens]) -> Tensor:
         """Return raw outputs ``(R, K)``; in a tree, what an example's responses share runs once."""

@@ -61,7 +61,7 @@ def make_optimizer(
     except ValueError as error:
         raise ConfigError(f"--optim {name}: {error}") from error
     if {"params", "model", "optimizer_dict"} & set(options) or not isinstance(kind, type):
-        raise ConfigError(f"--optim {name} chooses layers itself; take another one.")
+        raise ConfigError(f"--optim {name} picks the layers it trains by itself; choose another.")
     optimizer: torch.optim.Optimizer = kind(groups, **options)
     return optimizer
 

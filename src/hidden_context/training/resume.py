@@ -134,7 +134,7 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
 
     Args:
         config: The options.
-        run: What ``describe_run`` gives.
+        run: Description of the run by ``describe_run``.
 
     Raises:
         MissingFileError: If there is nothing to resume.
@@ -145,26 +145,26 @@ def check_same_run(config: TrainConfig, run: Mapping[str, Any]) -> None:
     place, stored = stored_run(config)
     if stored is None:
         warnings.warn(
-            f"{place} does not say what it was trained with, as one of an earlier version; data "
-            "and options have to be the same to resume it.",
+            f"{place} was written by an earlier version and has no record of its options. Resume "
+            "it only with the same data and options.",
             HiddenContextWarning,
             stacklevel=3,
         )
         return
     if stored.get("format") != _FORMAT:
         raise CheckpointError(
-            f"{place} has format {stored.get('format')}, this package reads {_FORMAT}; upgrade "
+            f"{place} has format {stored.get('format')}, but this version reads {_FORMAT}; upgrade "
             "hidden-context."
         )
     if not isinstance(stored.get("options"), dict) or not {"processes", *_CONTENTS} <= {*stored}:
         raise CheckpointError(
-            f"{place} holds no whole record of its run; it is damaged. Give another checkpoint."
+            f"{place} is damaged: its record is incomplete. Give another checkpoint."
         )
     refused, printed = _compare(stored, run, grows=config.ensemble == "lora")
     if refused:
         raise CheckpointError(
-            f"{place} was trained with something else: {'; '.join(refused)}. To resume it, "
-            "give what it was begun with; to begin anew, leave out --resume_from_checkpoint and "
+            f"{place} was trained with other options or data: {'; '.join(refused)}. To resume it, "
+            "give its original options; to start again, leave out --resume_from_checkpoint and "
             "name another --output_dir."
         )
     if printed:
@@ -243,5 +243,4 @@ def _changed(old: Any, new: Any) -> str:
     """Name the entries that differ."""
     if not isinstance(old, dict):
         return ""
-    names = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    return " and ".join(names)
+    return " and ".join(sorted(name for name in {*old, *new} if old.get(name) != new.get(name)))

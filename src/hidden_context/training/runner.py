@@ -10,13 +10,155 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from hidden_context.errors import DivergedError
-from hidden_context.models.engine.budget import TokenBudget, tune
+from hidden_context.data.tokens.trees import fill_batches, tree_of
+from hidden_context.errors import DivergedError, HiddenContextError
+from hidden_context.models.engine.budget import TokenBudget, is_out_of_memory, tune
+from hidden_context.models.engine.choose import Way
 from hidden_context.models.engine.forward import tree_attention_in
-from hidden_context.training.dataset import Batch, ExampleDataset
+from hidden_context.training.dataset import Batch, ExampleDataset, Tokens
 from hidden_context.training.module import PassOutput, Totals
-from hidden_context.training.passes import Pass, bring_to, divide, tokens_too_many
 from hidden_context.training.sharding.base import Sharding
+
+
+class Pass(NamedTuple):
+    """Examples of one forward pass.
+
+    Attributes:
+        examples: Indices of the examples in the step.
+        tokens: Tokens that run through the linear layers, padding included.
+        weight: 1, or 0 for one that only keeps the processes in step.
+    """
+
+    examples: list[int]
+    tokens: int
+    weight: float = 1.0
+
+
+def divide(
+    tokens: Sequence[Tokens], way: Way, budget: int, together: Sequence[Sequence[int]] | None = None
+) -> list[Pass]:
+    """Divide examples into passes under a token budget, longest first.
+
+    Args:
+        tokens: Token ids of each response of each example.
+        way: ``tree`` counts what an example's responses share once, ``padded`` every response as
+            long as the longest of the pass.
+        budget: Most tokens of a pass; a longer example stands alone.
+        together: Groups of examples that have to be run in one pass; None for none.
+
+    Returns:
+        Passes; every example stands in exactly one.
+    """
+    groups = [[place] for place in range(len(tokens))] if together is None else together
+    if way == "tree":
+        trees = [tree_of(own, range(len(own))).num_tokens for own in tokens]
+        sized = sorted(((sum(trees[e] for e in own), own) for own in groups), key=lambda g: -g[0])
+        batches = fill_batches([size for size, _ in sized], budget)
+        found = [[sized[place] for place in batch] for batch in batches]
+        return [
+            Pass([e for _, own in batch for e in own], sum(size for size, _ in batch))
+            for batch in found
+        ]
+    passes: list[tuple[list[int], int, int]] = []  # examples, responses, longest of them
+    # in this order a pass's first group has its longest text, to which all are padded
+    for group in sorted(groups, key=lambda own: -max(len(ids) for e in own for ids in tokens[e])):
+        count = sum(len(tokens[e]) for e in group)
+        if passes and (passes[-1][1] + count) * passes[-1][2] <= budget:
+            examples, responses, length = passes.pop()
+            passes.append(([*examples, *group], responses + count, length))
+        else:
+            longest = max(len(ids) for e in group for ids in tokens[e])
+            passes.append((list(group), count, longest))
+    return [Pass(examples, responses * length) for examples, responses, length in passes]
+
+
+def bring_to(
+    count: int, passes: Sequence[Pass], together: Sequence[Sequence[int]] | None = None
+) -> list[Pass]:
+    """Divide passes further until there are ``count``.
+
+    Processes that exchange weights or gradients at every forward pass need the same number of
+    passes. If nothing is left to divide, an example of the last pass is run again with weight 0.
+
+    Args:
+        count: Number wanted, at least as many as there are.
+        passes: One or more passes.
+        together: Groups of examples that have to be run in one pass; None for none.
+
+    Returns:
+        Exactly ``count`` passes.
+    """
+    divided = list(passes)
+    while len(divided) < count:
+        groups = [_groups_of(each, together) for each in divided]
+        largest = max(range(len(divided)), key=lambda place: len(groups[place]))
+        examples, tokens, weight = divided[largest]
+        if len(groups[largest]) == 1:
+            divided.append(Pass(divided[-1].examples[:1], tokens, 0.0))
+            continue
+        half = sum(map(len, groups[largest][: len(groups[largest]) // 2]))
+        part = tokens * half // len(examples)  # roughly: examples of a pass have similar lengths
+        divided[largest : largest + 1] = [
+            Pass(examples[:half], part, weight),
+            Pass(examples[half:], tokens - part, weight),
+        ]
+    return divided
+
+
+def _groups_of(each: Pass, together: Sequence[Sequence[int]] | None) -> list[list[int]]:
+    """Divide a pass into its groups of examples that must stay together."""
+    if together is None:
+        return [[example] for example in each.examples]
+    own = set(each.examples)
+    groups = {group[0]: list(group) for group in together if group[0] in own}
+    return [groups[example] for example in each.examples if example in groups]
+
+
+def tokens_too_many(
+    error: Exception,
+    passes: Sequence[Pass],
+    alone: bool,
+    together: Sequence[Sequence[int]] | None = None,
+) -> int:
+    """Decide after an error whether fewer tokens may help.
+
+    Args:
+        error: Exception that was raised while the passes were run.
+        passes: The passes.
+        alone: Whether this process can go on without the others.
+        together: Groups of examples that have to be run in one pass; None for none.
+
+    Returns:
+        Tokens of the largest pass, where memory ran out and it can be divided.
+
+    Raises:
+        HiddenContextError: If memory ran out and nothing can be done about it.
+        Exception: The error itself, if it is another.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    largest = max(passes, key=lambda each: (each.tokens, len(each.examples)))
+    count, tokens = len(largest.examples), largest.tokens
+    if not alone:
+        said = (
+            f"a forward pass of {tokens} tokens (examples: {count}). With several processes passes "
+            "are not made smaller automatically: choose a smaller --tokens_per_batch (with "
+            "DeepSpeed --per_device_train_batch_size)"
+        )
+    elif count == 1:
+        said = (
+            f"one example of {tokens} tokens. Take a smaller --max_length, "
+            "--gradient_checkpointing, or a smaller model"
+        )
+    elif len(_groups_of(largest, together)) == 1:
+        said = (
+            f"{count} examples of {tokens} tokens that are compared with each other. Take a "
+            "smaller --max_comparisons or --per_device_train_batch_size, --gradient_checkpointing, "
+            "or a smaller model"
+        )
+    else:
+        return tokens
+    raise HiddenContextError(f"there is no memory for {said}.") from error
 
 
 class StepResult(NamedTuple):
@@ -68,7 +210,7 @@ class StepRunner:
     def passes(self, batch: Batch) -> list[Pass]:
         """Divide a step into forward passes, the same number in every process."""
         found = divide(batch.tokens, self.module.way, self.budget.tokens, batch.together)
-        return found if self.alone else self._equally_many(found, batch.together)
+        return self._equally_many(found, batch.together)
 
     def _equally_many(
         self, passes: list[Pass], together: Sequence[Sequence[int]] | None = None
@@ -94,9 +236,7 @@ class StepRunner:
         """
         whole = batch.part(range(len(batch))).labels
         sums = torch.tensor([float(whole.votes.sum()), len(whole.comparisons)], device=self.device)
-        if not self.alone:
-            sums = self.accelerator.reduce(sums, "sum")
-        votes, comparisons = sums.tolist()
+        votes, comparisons = self.accelerator.reduce(sums, "sum").tolist()
         # a step may have no votes, for example if no annotator rated two of its examples
         totals = Totals(votes or 1.0, comparisons or 1.0, prior)
         while True:
@@ -121,7 +261,9 @@ class StepRunner:
             with nullcontext() if last else self.sharding.no_sync():
                 output: PassOutput = self.model(part.tokens, part.labels, own)
                 if not bool(torch.isfinite(output.loss)):
-                    raise NotFiniteError(_not_finite(output, part))
+                    wrong = part.labels.example[~torch.isfinite(output.nats).cpu()].tolist()
+                    rows = [row for place, row in enumerate(part.rows) if place in wrong]
+                    raise NotFiniteError(rows or part.rows)  # all where the cause is elsewhere
                 # gradients are averaged over processes, so a part is scaled by their number
                 self.sharding.backward(
                     output.loss * (each.weight * self.accelerator.num_processes), last=last
@@ -130,8 +272,7 @@ class StepRunner:
                 loss += output.loss.detach()
                 parts = output.raw.detach().split([len(tokens) for tokens in part.tokens])
                 raw.update(zip(each.examples, parts, strict=True))
-        if not self.alone:
-            loss = self.accelerator.reduce(loss, "sum")
+        loss = self.accelerator.reduce(loss, "sum")
         outputs = torch.cat([raw[place] for place in range(len(batch))])
         return StepResult(float(loss), outputs, sum(each.tokens for each in passes))
 
@@ -160,7 +301,7 @@ class StepRunner:
         Args:
             data: The examples, of which each process runs its share.
             size: Examples that are looked at together.
-            rows: Which examples, in increasing order; None for all.
+            rows: Indices of the examples, in increasing order; None for all.
 
         Returns:
             Float32 of shape ``(R, K)`` on the CPU, the same in every process.
@@ -180,16 +321,14 @@ class StepRunner:
         for start in range(0, len(own), size):
             found += self._evaluate(model, data.batch(own[start : start + size]))
         model.train(training)
-        if not self.alone:
-            found = gather_object(found)
-        once = dict(found)
+        once = dict(gather_object(found))
         return torch.cat([once[row] for row in wanted])
 
     def _evaluate(self, model: Any, batch: Batch) -> list[tuple[int, Tensor]]:
         """Return the rows and raw outputs of a batch's examples."""
         while True:
             passes = divide(batch.tokens, self.module.way, self.budget.tokens)
-            if self.sharding.divides and not self.alone:
+            if self.sharding.divides:
                 passes = self._equally_many(passes)
             found: list[tuple[int, Tensor]] = []
             try:
@@ -202,10 +341,3 @@ class StepRunner:
             except Exception as error:
                 tried = tokens_too_many(error, passes, self.alone)
             self.budget.halve(tried)
-
-
-def _not_finite(output: PassOutput, batch: Batch) -> list[int]:
-    """Return the rows whose loss is not finite; all rows if the cause is elsewhere."""
-    wrong = set(batch.labels.example[~torch.isfinite(output.nats).cpu()].tolist())
-    rows = [row for place, row in enumerate(batch.rows) if place in wrong]
-    return rows or batch.rows

@@ -1,4 +1,4 @@
-"""The paper's learning-rate schedules, as factors of the peak rate."""
+"""Schedules over a training: the paper's learning rates, and the weight of the prior."""
 
 from __future__ import annotations
 
@@ -25,5 +25,22 @@ def step_factor(step: int, total: int) -> float:
     >>> [step_factor(t, 9) for t in (0, 2, 3, 5, 6, 8, 9)]
     [1.0, 1.0, 0.1, 0.1, 0.01, 0.01, 0.01]
     """
-    third = min(3 * step // max(total, 1), 2)
-    return (1.0, 0.1, 0.01)[third]
+    return (1.0, 0.1, 0.01)[min(3 * step // max(total, 1), 2)]
+
+
+def prior_weight(warmup: float, progress: float) -> float:
+    """Return the weight of the annotators' prior, which rises from 0 to 1 over the warm-up.
+
+    While annotators and loadings are both small, each learns only as fast as the other is large.
+    The full prior would then shrink the annotators before they are told apart.
+
+    Args:
+        warmup: Share of training that is warm-up.
+        progress: Share of training that is done, in [0, 1].
+
+    Returns:
+        A number in [0, 1].
+
+    Source: KL annealing of Bowman et al. (2016).
+    """
+    return 1.0 if progress >= warmup else progress / warmup

@@ -67,7 +67,7 @@ def with_precision(config: TrainConfig) -> TrainConfig:
     if config.precision == "auto" and kept is not None:
         config = dataclasses.replace(config, precision=kept)
     if config.bf16 and is_first_process():
-        keeps = "the run keeps what it was begun with"
+        keeps = "a resumed run keeps its precision"
         warn_if_slow(
             torch.bfloat16,
             device,

@@ -43,7 +43,7 @@ class TrainResult(Fitted):
 
     Attributes:
         path: Folder it was saved to.
-        reports: What was read and dropped, by split.
+        reports: Counts of what was read and dropped, by split.
     """
 
     path: Path
@@ -207,7 +207,12 @@ def _train(
             },
         )
         if config.push_to_hub:
-            _push(config)
+            from huggingface_hub import HfApi
+
+            name = config.hub_model_id or Path(config.final_dir or config.output_dir).name
+            api = HfApi()
+            repo = api.create_repo(name, exist_ok=True, private=True)
+            api.upload_folder(repo_id=repo.repo_id, folder_path=str(config.final_path))
     return TrainResult(**vars(fitted), path=config.final_path, reports=splits.reports)
 
 
@@ -244,12 +249,3 @@ def _check_reporters(config: TrainConfig) -> None:
                 f"--report_to {name} cannot be used: {first_line(error).rstrip('.')}, or leave "
                 "--report_to out."
             ) from error
-
-
-def _push(config: TrainConfig) -> None:
-    from huggingface_hub import HfApi
-
-    name = config.hub_model_id or Path(config.final_dir or config.output_dir).name
-    api = HfApi()
-    repo = api.create_repo(name, exist_ok=True, private=True)
-    api.upload_folder(repo_id=repo.repo_id, folder_path=str(config.final_path))

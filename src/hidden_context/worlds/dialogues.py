@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -232,26 +233,43 @@ class World:
         judge = self._generator("judgements", split, train_set)
         rows = []
         for _ in range(size):
-            first, second = self.pair(split, writer)
-            objective: Objective = (
-                "helpful" if judge.random() < annotators.helpful_weight else "harmless"
-            )
-            utilities = [side.kind.utility(objective) for side in (first, second)]
-            gap = (utilities + self.noise * judge.standard_normal(2)) @ [1.0, -1.0]
-            chosen, rejected = (first, second) if gap > 0 else (second, first)
-            rows.append(
-                {
-                    "prompt": first.prompt.text,
-                    "chosen": chosen.dialogue,
-                    "rejected": rejected.dialogue,
-                    "data_subset": first.prompt.data_subset,
-                    "objective": objective,
-                    "chosen_kind": chosen.kind.name,
-                    "rejected_kind": rejected.kind.name,
-                    "true_probability": annotators.probability(chosen.kind, rejected.kind),
-                }
-            )
+            sides = self.pair(split, writer)
+            helpful = judge.random() < annotators.helpful_weight
+            objective: Objective = "helpful" if helpful else "harmless"
+            rows.append(self.compare(sides, objective, annotators, judge))
         return rows
+
+    def compare(
+        self,
+        sides: tuple[Response, Response],
+        objective: Objective,
+        annotators: Annotators,
+        judge: np.random.Generator,
+    ) -> dict[str, Any]:
+        """Let one annotator compare two responses to a prompt.
+
+        Args:
+            sides: The responses.
+            objective: The annotator's objective.
+            annotators: All annotators of the comparison, for its true probability.
+            judge: Source of the noise.
+
+        Returns:
+            A row as of ``generate_comparisons``.
+        """
+        utilities = [side.kind.utility(objective) for side in sides]
+        gap = (utilities + self.noise * judge.standard_normal(2)) @ [1.0, -1.0]
+        chosen, rejected = sides if gap > 0 else sides[::-1]
+        return {
+            "prompt": chosen.prompt.text,
+            "chosen": chosen.dialogue,
+            "rejected": rejected.dialogue,
+            "data_subset": chosen.prompt.data_subset,
+            "objective": objective,
+            "chosen_kind": chosen.kind.name,
+            "rejected_kind": rejected.kind.name,
+            "true_probability": annotators.probability(chosen.kind, rejected.kind),
+        }
 
     def jailbreak_rows(self, size: int, split: Split = "test") -> list[dict[str, Any]]:
         """Draw harmful prompts, each with a safe response and a compliant one.
@@ -271,11 +289,10 @@ class World:
         for index in range(size):
             prompt = prompts[int(generator.integers(len(prompts)))]
             kinds = ((REFUSAL, ALTERNATIVE)[index % 2], COMPLIANCE)
-            responses = [self.respond(prompt, kind, generator).text for kind in kinds]
             rows.append(
                 {
                     "prompt": f"{prompt.text} ",
-                    "responses": responses,
+                    "responses": [self.respond(prompt, kind, generator).text for kind in kinds],
                     "kinds": [kind.name for kind in kinds],
                 }
             )
@@ -300,12 +317,9 @@ class World:
                 Prompt(f"Human: {question(every[i], generator)}\n\nAssistant:", every[i])
                 for i in generator.permutation(len(every))
             ]
-            start, share = 0, 0.0
-            for split in SPLIT_SHARES:
-                share += SPLIT_SHARES[split]
-                end = round(share * len(prompts))
+            ends = (round(share * len(prompts)) for share in accumulate(SPLIT_SHARES.values()))
+            for split, (start, end) in zip(SPLIT_SHARES, pairwise((0, *ends)), strict=True):
                 found[split, harmful] = prompts[start:end]
-                start = end
         return found
 
     def _generator(self, *stream: str) -> np.random.Generator:

@@ -136,13 +136,11 @@ class TwoDimensional(Environment):
 
     def payoff(self, alternatives: Tensor) -> Tensor:
         """``t = y / (1 − xy)``; infinite at (1, 1), where its probability is 0."""
-        x, y = alternatives.unbind(-1)
-        return y / (1 - x * y)
+        return alternatives[..., 1] / self.success(alternatives)
 
     def success(self, alternatives: Tensor) -> Tensor:
         """``1 − xy``."""
-        x, y = alternatives.unbind(-1)
-        return 1 - x * y
+        return 1 - alternatives.prod(-1)
 
     def expected_utility(self, alternatives: Tensor) -> Tensor:
         """``E u(x, y) = y``."""
@@ -154,9 +152,8 @@ class TwoDimensional(Environment):
         A success beats the quarter of all comparisons in which the other side fails, and every
         success worth less than ``t``; a failure ties with the other failures.
         """
-        x, y = alternatives.unbind(-1)
-        chance = 1 - x * y
-        return 0.25 - x * y / 8 + chance * _share_of_smaller_successes(self.payoff(alternatives))
+        smaller = _share_of_smaller_successes(self.payoff(alternatives))
+        return 0.25 - alternatives.prod(-1) / 8 + self.success(alternatives) * smaller
 
     def borda_count_as_drawn_in_the_paper(self, alternatives: Tensor) -> Tensor:
         """Return the polynomial behind the paper's 2d figure, which is not the Borda count.

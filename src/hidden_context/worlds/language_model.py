@@ -164,10 +164,8 @@ def _pretrain(
         # the padding token is also the end of text, so labels mask by length
         ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=end)
         labels = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=-100)
-        mask = (labels != -100).long()
-        loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
-        loss.backward()
+        model(input_ids=ids, attention_mask=(labels != -100).long(), labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -59,12 +59,11 @@ def preference_probability(first: StepUtility, second: StepUtility) -> Fraction:
     Returns:
         The exact probability.
     """
-    total, low = Fraction(0), Fraction(0)
-    for high in sorted({Fraction(end) for end in (*first.upper, *second.upper)}):
+    total = Fraction(0)
+    edges = sorted({Fraction(end) for end in (0, *first.upper, *second.upper)})
+    for low, high in pairwise(edges):
         left, right = first.at(high), second.at(high)
-        share = Fraction(1) if left > right else Fraction(1, 2) if left == right else Fraction(0)
-        total += share * (high - low)
-        low = high
+        total += Fraction(1 + (left > right) - (left < right), 2) * (high - low)
     return total
 
 

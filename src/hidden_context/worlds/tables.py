@@ -188,8 +188,7 @@ def gaussian_independent(seed: int, num_alternatives: int = 20) -> TabularWorld:
     rng = np.random.default_rng([seed, 1])
     mean = rng.standard_normal(num_alternatives)
     stddev = rng.uniform(0.2, 1.4, num_alternatives)
-    no_loadings = np.zeros((num_alternatives, 0))
-    return gaussian("gaussian_independent", mean, no_loadings, stddev)
+    return gaussian("gaussian_independent", mean, np.zeros((num_alternatives, 0)), stddev)
 
 
 def shared_factor(seed: int, num_alternatives: int = 20, num_factors: int = 2) -> TabularWorld:
@@ -205,10 +204,9 @@ def two_objectives(
     seed: int, weight: float = 0.65, num_alternatives: int = 20, noise: float = 0.3
 ) -> TabularWorld:
     """Make two groups of annotators with unrelated utilities and shares ``weight`` and the rest."""
-    rng = np.random.default_rng([seed, 3])  # the same utilities for every weight
-    utilities = rng.standard_normal((2, num_alternatives))
-    weights = np.array([weight, 1 - weight])
-    return grouped(f"two_objectives_{weight:g}", weights, utilities, noise)
+    # the same utilities for every weight
+    utilities = np.random.default_rng([seed, 3]).standard_normal((2, num_alternatives))
+    return grouped(f"two_objectives_{weight:g}", np.array([weight, 1 - weight]), utilities, noise)
 
 
 def heavy_tailed(seed: int, num_alternatives: int = 20) -> TabularWorld:

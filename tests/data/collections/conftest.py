@@ -3,8 +3,7 @@ from collections import Counter
 
 import pytest
 
-from hidden_context.data.collections import find_source
-from hidden_context.data.collections.save import save_source
+from hidden_context.data.collections import find_source, save_source
 from hidden_context.data.importers import read_row
 from hidden_context.data.storage.rows import iter_rows, require_row
 from hidden_context.errors import DataError

@@ -5,13 +5,20 @@ import json
 import pytest
 
 from hidden_context.data.example import Abstention, Comparison, Judgement, Ranking, Rating
-from support.published import CHAT, OTHER, assistant, by, message, parts, row, user
+from support.published import CHAT, OTHER, by, passed, row
+from support.rows import assistant, user
 
 ARENA = "chatbot_arena"
 
 
 def battle(release="33k", **columns):
     return row(f"{ARENA}:{release}", **columns)
+
+
+def parts(message, **columns):
+    """A message of the 140k, whose content is a list of parts."""
+    part = battle("140k")["conversation_a"][0]["content"][0]
+    return {**message, "content": [{**part, "text": message["content"], **columns}]}
 
 
 WINNERS = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5}
@@ -31,9 +38,7 @@ def test_arena_votes_ties_and_both_bad(imported):
         "data_subset": "33k",
         "item": "q0",
         "models": ["alpha", "beta"],
-        "language": "English",
-        "turn": 2,
-        "anony": True,
+        **passed(f"{ARENA}:33k", "language", "turn", "anony"),
     }
     assert examples[3].judgements[0].columns["said"] == "both bad"
 
@@ -118,36 +123,45 @@ def first(*messages):
     return battle("140k", evaluation_order=1, conversation_a=list(messages))
 
 
-IMAGE, ANSWER = "battles with an image, or with a message that is missing", parts(assistant("a"))
+ANSWER = parts(assistant("a"))
+NOT_COMPARABLE = {
+    "battles with an image, or with a message that is missing": [
+        battle("55k", response_a='["Yes.", null]'),
+        first(parts(user("?"), type="image"), ANSWER),
+        first(parts(user("?"), image="cat.png"), ANSWER),
+        first({**user("?"), "content": []}, ANSWER),
+    ],
+    "battles whose texts contain half a character": [
+        battle("55k", response_b='["No.", "\\ud83d"]'),
+    ],
+    "battles with different numbers of questions and answers": [
+        battle("55k", response_b=json.dumps(["No."])),
+    ],
+    "battles with an empty question": [battle("55k", prompt='["", "Why?"]')],
+    "battles in which a side does not end with an answer": [battle(conversation_a=[user("Tea?")])],
+    "battles in which the user asks the two models different questions": [
+        battle(conversation_a=CHAT[:2]),
+    ],
+}
 
 
 @pytest.mark.parametrize(
     ("one", "reason"),
-    [
-        (battle("55k", response_a='["Yes.", null]'), IMAGE),
-        (
-            battle("55k", response_b='["No.", "\\ud83d"]'),
-            "battles whose texts hold half a character",
-        ),
-        (
-            battle("55k", response_b=json.dumps(["No."])),
-            "battles with more questions than answers, or fewer",
-        ),
-        (battle("55k", prompt='["", "Why?"]'), "battles with an empty question"),
-        (
-            battle(conversation_a=[user("Tea?")]),
-            "battles in which a side does not end with an answer",
-        ),
-        (battle(conversation_a=CHAT[:2]), "battles whose two sides are not asked the same"),
-        (first(parts(user("?"), type="image"), ANSWER), IMAGE),
-        (first(parts(user("?"), image="cat.png"), ANSWER), IMAGE),
-        (first({**user("?"), "content": []}, ANSWER), IMAGE),
-    ],
+    [(one, reason) for reason, battles in NOT_COMPARABLE.items() for one in battles],
 )
 def test_arena_battles_that_cannot_be_compared(one, reason, refused):
-    refused(rf"nothing was found to import \(1 {reason}\)", ARENA, one)
+    refused(rf"nothing was found to import; left out: {reason} \(1\)", ARENA, one)
 
 
+def message(name, parent, **columns):
+    """A message; one with an even number of dots in its name is a user's."""
+    role = "assistant" if name.count(".") % 2 else "prompter"
+    told = {"message_id": name, "parent_id": parent, "text": f"text of {name}", "role": role}
+    of_tree = {"message_tree_id": name.split(".")[0]}
+    return {**REPLY, "labels": None, **told, **of_tree, **columns}
+
+
+REPLY = row("oasst")["prompt"]["replies"][0]
 LABELS = {"quality": {"value": 0.75, "count": 3}, "spam": {"value": 0.0, "count": 2}}
 MESSAGES = (
     message("t", None, labels=LABELS),
@@ -207,7 +221,7 @@ def test_oasst_labels_of_answers_and_rankings(imported):
     assert (ranking.objective, ranking.prompt) == (None, quality.prompt)
     assert ranking.columns["items"] == ["t.1", "t.2"]
     assert report.left_out == {
-        "labelled messages of users, which are no answers": 1,
+        "labelled user messages, which are not answers": 1,
         "labels without a value": 1,
     }
 
@@ -228,7 +242,7 @@ def test_oasst_trees_and_tables_say_the_same_in_any_order(imported, refused):
     files = {"m.jsonl": MESSAGES, "trees.jsonl": [tree(MESSAGES)]}
     refused(r"m\.jsonl, line 1, field 'message_id': message t occurs twice", "oasst", files=files)
     odd = [MESSAGES[0], {**MESSAGES[1], "rank": -1}, MESSAGES[2]]
-    refused("line 2, field 'rank': a number of at least 0 is needed", "oasst", *odd)
+    refused("line 2, field 'rank': an integer of at least 0 is needed", "oasst", *odd)
 
 
 def test_oasst_answers_without_their_thread_and_deleted_ones(imported):
@@ -242,7 +256,7 @@ def test_oasst_answers_without_their_thread_and_deleted_ones(imported):
     examples, report = imported("oasst", *rows)
     assert [one[:2] for one in found(examples)] == [("quality", "t.1"), ("spam", "t.1")]
     assert report.left_out == {
-        "labelled messages of users, which are no answers": 1,
+        "labelled user messages, which are not answers": 1,
         "answers that were deleted": 1,
         "answers to a message that is not in the files": 3,
     }

@@ -14,16 +14,12 @@ def item(task, text, annotators, annotations, **columns):
 
 
 def sarcasm(**labels):
-    text = {"context": "Steve spills the tea.", "response": "Well done."}
-    info = {"context+speaker": "232_2089"}
-    return item("sarcasm detection", text, ",".join(labels), labels, other_info=info)
+    return row("lewidi:sarcasm", annotators=",".join(labels), annotations=labels)
 
 
 def inference(**labels):
-    text = {"context": "He made tea.", "statement": "He drank tea."}
     names = ",".join(name for name in labels for _ in labels[name].split(","))
-    info = {"explanations": ["It is not said."]}
-    return item("natural language inference", text, names, labels, other_info=info)
+    return row("lewidi:inference", annotators=names, annotations=labels)
 
 
 def document(*items):
@@ -163,7 +159,7 @@ def test_tables_of_annotators(imported, refused):
         "VariErrNLI": '{\n "Ann1": {\n  "Age": "22",\n  "Education": "postdoc",\n },\n}\n',
     }
     files = {f"{name}_annotators_meta.json": text for name, text in tables.items()}
-    refused("annotators alone hold no labels", "lewidi", files=files)
+    refused("the files hold annotators but no labels", "lewidi", files=files)
     files["CSC_train.json"] = document(sarcasm(Ann0="1", Ann1="2", Ann2="3"))
     _, report = imported("lewidi", files=files)
     assert people_of(report) == {
@@ -188,6 +184,7 @@ def test_rows_and_parquet_say_the_same(items, imported, refused):
 
 
 META = "CSC_annotators_meta.json"
+ANN1 = r"field '1\.annotations\.Ann1'"
 
 
 @pytest.mark.parametrize(
@@ -195,18 +192,9 @@ META = "CSC_annotators_meta.json"
     [
         ("people.json", '{"A": {"Age": "5"}}', "the name of the file has to begin with the data"),
         (META, '{"A": {"Age": "old"}}', r"field 'A\.Age': a finite number is needed"),
-        (
-            META,
-            '{"A": {"Age": 30, "Gender": 4}}',
-            r"field 'A\.Gender': text is needed, not a number",
-        ),
-        *(
-            ("CSC_dev.json", json.dumps({"1": one}), rf"line 1, field 'annotations\.Ann1': {text}")
-            for one, text in (
-                (sarcasm(Ann1="0"), "a number from 1 to 6 is needed, not 0"),
-                (inference(Ann1="neutral,no"), "one of entailment, neutral"),
-            )
-        ),
+        (META, '{"A": {"Age": 30, "Gender": 4}}', r"'A\.Gender': text is needed, not a number"),
+        ("CSC_dev.json", {"1": sarcasm(Ann1="0")}, rf"1, {ANN1}: an integer from 1 to 6 is needed"),
+        ("CSC_dev.json", {"1": inference(Ann1="neutral,no")}, f"1, {ANN1}: one of entailment"),
         ("CSC_dev.json", "{}", "the file holds no rows"),
         ("CSC_dev.json", '{"1": {', "not valid JSON"),
         ("CSC_dev.json", '"items"', "an object is needed, not text"),

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from hidden_context.data.example import Comparison, Judgement
-from support.published import TURNS, assistant, by, row, user
+from support.published import by, passed, row
+from support.rows import assistant, user
 
 VOTES = {share: (Judgement(Comparison(0, 1, share)),) for share in (1.0, 0.0)}
 """A vote by nobody known."""
@@ -24,9 +25,7 @@ def test_shp_the_label_says_which_comment_is_preferred(imported):
         "scores": [34.0, 17.0],
         "data_subset": "askbaking",
         "split": "train",
-        "post_id": "p1",
-        "score_ratio": 2.0,
-        "upvote_ratio": 0.98,
+        **passed("shp", "post_id", "score_ratio", "upvote_ratio"),
     }
     domains = ("ask_hr_validation", "legaladvice_test", "ask_hr", None)
     examples, _ = imported("shp", *(row("shp", domain=one, post_id=None) for one in domains))
@@ -66,8 +65,7 @@ def test_webgpt_the_score_is_a_margin_and_only_its_sign_is_a_vote(imported):
         "judgements": [{"comparison": [0, 1], "preference": 1.0, "margin": 0.5}],
         "item": "q7",
         "data_subset": "eli5",
-        "quotes_0": rows[0]["quotes_0"],
-        "quotes_1": rows[0]["quotes_1"],
+        **passed("webgpt", "quotes_0", "quotes_1"),
     }
     assert examples[5].identical
 
@@ -96,8 +94,8 @@ def test_pandalm_one_two_and_a_tie(imported):
     assert examples[0].prompt == [user("Name the nearest town.\n\nWe are at the old mill.")]
     assert examples[0].responses == ([assistant("Millbrook.")], [assistant("")])
     assert [example.prompt for example in examples[1:]] == [[user("Name the nearest town.")]] * 3
-    kept = {name: first[name] for name in ("motivation_app", "cmp_key")}
-    assert examples[0].columns.items() >= {"item": 7, **kept}.items()
+    kept = {"item": 7, **passed("pandalm", "motivation_app", "cmp_key")}
+    assert examples[0].columns.items() >= kept.items()
 
 
 def test_pku_two_objectives_of_a_row_are_two_examples(imported):
@@ -118,20 +116,18 @@ def test_pku_two_objectives_of_a_row_are_two_examples(imported):
         "judgements": [{"comparison": [0, 1], "preference": 1.0}],
         "objective": "helpful",
         "data_subset": "helpful",
-        "prompt_source": "a model",
-        "is_response_0_safe": False,
-        "is_response_1_safe": True,
         "response_0_harm_category": ["Privacy Violation"],
         "response_1_harm_category": [],
-        "response_0_severity_level": 2,
-        "response_1_severity_level": 0,
+        **passed("pku_saferlhf", "prompt_source", "is_response_0_safe", "is_response_1_safe"),
+        **passed("pku_saferlhf", *(f"response_{n}_severity_level" for n in range(2))),
     }
     assert report.left_out == {"pairs without a judgement of which is helpful": 1}
 
 
 def task(folder, *scored, **columns):
     """A task of BIG-bench as published: one indented JSON document."""
-    examples = [{"input": TURNS, "target_scores": one} for one in scored]
+    text = row("hhh_alignment:choices")["input"]
+    examples = [{"input": text, "target_scores": one} for one in scored]
     content = {"canary": "GUID", "name": "hhh_alignment", "examples": examples, **columns}
     return {f"{folder}/task.json": content}
 
@@ -199,10 +195,8 @@ def test_ukpconvarg_xml_says_the_same_as_json_lines(imported):
     assert {name: value for name, value in examples[0].columns.items() if name != "judgements"} == {
         "prompt": "Ban tea?\n\nNo\n\n",
         "responses": ["Tea & milk:\nhot", "It stains."],
-        "topic": "Ban tea?",
-        "stance": "No",
         "gold_label": "a2",
-        "item": "arg1_arg2",
+        **passed("ukpconvarg", "topic", "stance", "item"),
     }
     assert examples[1].source_lines == (2,)
 
@@ -214,53 +208,40 @@ def pair_of_records(line):
     return {"c.jsonl": f"{good}\n{odd}\n"}
 
 
+LINES = [
+    ("[{,", "not valid JSON"),
+    ([record("a", 1)], "a pair of records is needed, not a list"),
+    ({"question": {}}, "a pair of records is needed, not a dict"),
+    ([record("a", 1), "b"], "a pair of records is needed"),
+    ([record("a", 1), record("b", -2)], r"field '\[1\]\.score': a number from -1 to 1"),
+    ([record("a", 1)] * 2, r"field '\[0\]\.score, \[1\]\.score': .* not 1 and 1"),
+    ([record("a", 0), record("b", 0, question={})], "answer different questions"),
+    ([record("a", 0, question=None)] * 2, r"field '\[0\]\.question': an object is needed"),
+]
+TASKS = [
+    ([], "a list of at least one object is needed"),
+    ([{"a": 1, "b": 1}], r"task.json, field 'examples\[0\].target_scores': two answers"),
+    ([{"a": 1}], "one labelled 1 and one 0"),
+    ([{"a": 1, "b": 0, "c": 0}], "one labelled 1 and one 0"),
+    ([{"a": True, "b": 0}], "one labelled 1 and one 0"),
+    ([None], r"'examples\[0\].target_scores': an object is needed"),
+]
+DEBATES = [
+    ("x.xml", xml(ASSIGNED, [("w1", "a3", "")]), r"line 2, field 'votes\[0\].value': one of a1, e"),
+    ("x.xml", "<list><annotatedArgumentPair></list>", "the XML cannot be read"),
+    ("x.xml", "<list></list>", "the file has no 'annotatedArgumentPair'"),
+    ("x.xml", gzip.compress(b"<list>", mtime=0)[:-9], "cannot be read after pair 0: Compressed"),
+    # the strict corpus as tab-separated text: gold labels, and no votes
+    ("x.csv", "#id\tlabel\ta1\ta2\narg1_arg2\ta1\tTea\tNo tea\n", "commas are needed"),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "files", "message"),
     [
-        *(
-            ("webgpt", pair_of_records(line), rf"c\.jsonl, line 2.*{message}")
-            for line, message in (
-                ("[{,", "not valid JSON"),
-                ([record("a", 1)], "a pair of records is needed, not a list"),
-                ({"question": {}}, "a pair of records is needed, not a dict"),
-                ([record("a", 1), "b"], "a pair of records is needed"),
-                ([record("a", 1), record("b", -2)], r"field '\[1\]\.score': a number from -1 to 1"),
-                ([record("a", 1)] * 2, r"field '\[0\]\.score, \[1\]\.score': .* not 1 and 1"),
-                ([record("a", 0), record("b", 0, question={})], "are of different questions"),
-                (
-                    [record("a", 0, question=None)] * 2,
-                    r"field '\[0\]\.question': an object is needed",
-                ),
-            )
-        ),
-        *(
-            ("hhh_alignment", task("x", *scores), message)
-            for scores, message in (
-                ([], "a list of at least one object is needed"),
-                (
-                    [{"a": 1, "b": 1}],
-                    r"task.json, field 'examples\[0\].target_scores': two answers",
-                ),
-                ([{"a": 1}], "one labelled 1 and one 0"),
-                ([{"a": 1, "b": 0, "c": 0}], "one labelled 1 and one 0"),
-                ([{"a": True, "b": 0}], "one labelled 1 and one 0"),
-                ([None], r"'examples\[0\].target_scores': an object is needed"),
-            )
-        ),
-        *(
-            ("ukpconvarg", {"x.csv" if "commas" in message else "x.xml": content}, message)
-            for content, message in (
-                (
-                    xml(ASSIGNED, [("w1", "a3", "")]),
-                    r"line 2, field 'votes\[0\].value': one of a1, e",
-                ),
-                ("<list><annotatedArgumentPair></list>", "the XML cannot be read"),
-                ("<list></list>", "the file has no 'annotatedArgumentPair'"),
-                (gzip.compress(b"<list>", mtime=0)[:-9], "cannot be read after pair 0: Compressed"),
-                # the strict corpus as tab-separated text: gold labels, and no votes
-                ("#id\tlabel\ta1\ta2\narg1_arg2\ta1\tTea\tNo tea\n", "commas are needed"),
-            )
-        ),
+        *(("webgpt", pair_of_records(line), rf"c\.jsonl, line 2.*{text}") for line, text in LINES),
+        *(("hhh_alignment", task("x", *scores), message) for scores, message in TASKS),
+        *(("ukpconvarg", {file: content}, message) for file, content, message in DEBATES),
     ],
 )
 def test_odd_files(name, files, message, refused):

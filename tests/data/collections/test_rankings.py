@@ -6,21 +6,15 @@ import pytest
 
 from hidden_context.data.collections.personalllm import MODELS
 from hidden_context.data.example import Ranking
-from support.published import VERY, assessment, assistant, by, people_of, row, user
+from support.published import by, passed, people_of, row
+from support.rows import assistant, user
 
 TEXTS = row("lamp")["responses"]
 
 
 def writer_files(folder, writer, order, ranked, **columns):
     """What a writer was shown, and which response has rank 1, 2 and 3, as published."""
-    shown = {
-        "instruction": "What does she do?",
-        "responses": [TEXTS[number] for number in order],
-        "mapping": {"Response 1": "AI-edited"},
-        "id": "gene_1",
-        "instruction_id": 1,
-        **columns,
-    }
+    shown = row("lamp:shown", **{"responses": [TEXTS[number] for number in order], **columns})
     ranks = {f"rank_{n}": f"Response {response}" for n, response in enumerate(ranked, 1)}
     return {
         f"{folder}/{writer}.json": json.dumps([shown]),
@@ -97,9 +91,7 @@ def test_nectar_a_ranking_by_a_model(imported):
         "responses": ["Yes, in moderation.", "Yes.", "No."],  # their order says nothing
         "judgements": [{"annotator": "GPT-4", "ranks": [2, 3, 1]}],
         "models": ["m", "n", "o"],
-        "source": ["sharegpt"],
-        "turns": 1,
-        "good_natured": True,
+        **passed("nectar", "source", "turns", "good_natured"),
     }
     assert examples[1].judgements[0].answer == Ranking((1, 1, None, 4))
 
@@ -200,8 +192,11 @@ def test_personalllm_a_missing_score_is_no_rank(imported):
 COVAL = "collective_alignment"
 
 
-def assessed(*assessments, **columns):
-    return row(COVAL, metadata={"assessments": list(assessments)}, **columns)
+def assessed(*rankings, **columns):
+    """A prompt with the rankings for the world by their annotators."""
+    blocks = ((who, {"world": [{"ranking": one} for one in said]}) for who, *said in rankings)
+    given = [{"annotator_id": who, "ranking_blocks": block} for who, block in blocks]
+    return row(COVAL, metadata={"assessments": given}, **columns)
 
 
 def test_collective_rankings_for_the_world_and_personal_ones(imported):
@@ -219,7 +214,7 @@ def test_collective_rankings_for_the_world_and_personal_ones(imported):
     assert world.judgements[0].columns["rationale"] == "Fair."
     assert "unacceptable" not in world.judgements[1].columns  # it was not asked
     assert report.left_out == {"assessments without a personal ranking": 1}
-    assert VERY not in json.dumps(world.columns, ensure_ascii=False)
+    assert json.dumps(world.columns, ensure_ascii=False).isascii()  # no mathematical bold letters
 
 
 @pytest.mark.parametrize(
@@ -233,14 +228,14 @@ def test_collective_rankings_for_the_world_and_personal_ones(imported):
     ],
 )
 def test_collective_orders(order, ranks, imported):
-    (world,), report = imported(COVAL, assessed(assessment("ann", order), assessment("bob", "B>A")))
+    (world,), report = imported(COVAL, assessed(("ann", order), ("bob", "B>A")))
     assert world.judgements == by(**({"ann": ranks} if ranks else {}), bob=(2, 1, None, None))
     assert report.left_out["rankings that are not an order of the answers"] == (ranks is None)
 
 
 def test_collective_what_nobody_ranked_and_who_ranked_twice(imported):
-    again = assessed(assessment("ann"), assessment("ann", "B>A>C>D"), prompt_id="p2")
-    examples, report = imported(COVAL, assessed(assessment("ann", None)), again)
+    again = assessed(("ann", "A>B>C>D"), ("ann", "B>A>C>D"), prompt_id="p2")
+    examples, report = imported(COVAL, assessed(("ann",)), again)
     assert [example.columns["item"] for example in examples] == ["p2"]
     assert report.repeated == 1
     assert report.left_out == {
@@ -252,15 +247,9 @@ def test_collective_what_nobody_ranked_and_who_ranked_twice(imported):
 
 
 def person(who, **columns):
-    about = {
-        "age": "25-34",
-        "gender": "Woman",
-        "education_level": "Prefer not to say",
-        "country_of_residence": "Kenya",
-        "ideal-model-behavior": "It should be honest.",
-        **columns,
-    }
-    return {"annotator_id": who, "demographics": about, "assessments": []}
+    one = row(f"{COVAL}:annotators", annotator_id=who)
+    one["demographics"] |= columns
+    return one
 
 
 def test_collective_annotators(imported, refused):
@@ -272,13 +261,10 @@ def test_collective_annotators(imported, refused):
     assert people_of(report) == {"ann": known}
     _, report = imported(COVAL, files=prompts | people | merged)
     assert people_of(report) == {"ann": known, "bob": {**known, "ai_concern_level": 4.0}}
-    refused("annotators alone hold no prompts", COVAL, files=people)
+    refused("the files hold annotators but no prompts", COVAL, files=people)
     refused("line 2, field 'prompt_id': 'p1' occurs twice", COVAL, row(COVAL), row(COVAL))
     for odd, message in (
-        (
-            {"age": "55+"},
-            "line 2, field 'demographics': 'ann' has other demographics on an earlier",
-        ),
+        ({"age": "55+"}, "line 2, field 'demographics': 'ann' has other demographics on an"),
         ({"gender": ["a"]}, "line 2, field 'demographics.gender': text or a number is needed"),
     ):
         people = {"annotators.jsonl": [person("ann"), person("ann", **odd)]}

@@ -1,10 +1,13 @@
 """Data sets of rated answers and texts: what is particular to each."""
 
+from statistics import fmean
+
 import pytest
 
 from hidden_context.data.collections.ultrafeedback import ASPECTS
 from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
-from support.published import assistant, by, people_of, rated, row, user
+from support.published import by, people_of, row
+from support.rows import assistant, user
 
 
 def rating(place, value, who="GPT-4"):
@@ -72,6 +75,21 @@ def test_helpsteer_what_conversations_share_counts_once(imported):
     }
 
 
+def rated(text, ratings="4444", overall=6.5, **columns):
+    """An answer of UltraFeedback with its ratings in the order of the aspects; - is N/A."""
+    given = [int(rating) for rating in ratings if rating != "-"]
+    values = ["N/A" if rating == "-" else rating for rating in ratings]
+    return {
+        **row("ultrafeedback:answers")["completions"][0],
+        "model": f"model of {text}",
+        "response": text,
+        "overall_score": overall,
+        "annotations": {name: {"Rating": v} for name, v in zip(ASPECTS, values, strict=True)},
+        "fine-grained_score": fmean(given),
+        **columns,
+    }
+
+
 def feedback(*answers, **columns):
     return row("ultrafeedback:answers", completions=list(answers), **columns)
 
@@ -136,8 +154,8 @@ def test_ultrafeedback_the_known_error_of_overall_ratings(imported):
         (rating(1, 10.0), rating(2, 10.0), rating(3, 9.0)),
         (rating(1, 9.0), rating(2, 10.0), rating(3, 10.0)),
     ]
-    known = "overall ratings of 10 for answers with low ratings, a known error of the first version"
-    assert report.left_out[known] == 2
+    known = "overall ratings of 10 for answers with low aspect ratings, a known error in the first "
+    assert report.left_out[f"{known}version"] == 2
 
 
 def test_ultrafeedback_the_cleaned_pairs(imported, refused):
@@ -199,22 +217,13 @@ def test_dices_conversations_with_a_list_of_answers(imported):
 
 
 def person(number, **columns):
-    return {
-        "Participant_ID": number,
-        "Sexual_Orientation": " Straight (heterosexual)",
-        "Age": "25-34 years old",
-        "Rating_1": "100",
-        "Rating_2": "0.0",
-        "Factor_1": "-1.5",
-        "Trial_1": 86,
-        **columns,
-    }
+    return row("pluriharms:people", **{"Participant_ID": number, **columns})
 
 
 PROMPTS = [
     # the order of the rows says nothing: Rating_N is of the prompt whose Question_Index is N
     {"Question_Index": 2, "Question_Content": "Hide it, then.", "Harm_Level": "0.25"},
-    {"Question_Index": 1, "Question_Content": 'How, "exactly",\ndoes one?', "Harm_Level": "1"},
+    row("pluriharms:prompts"),
 ]
 
 
@@ -255,10 +264,7 @@ SHORT = {name: value for name, value in person(0).items() if name != "Rating_2"}
         (odd(Factor_1="x"), "line 2, field 'Factor_1': a finite number is needed"),
         (odd(Participant_ID=7), "line 2, field 'Participant_ID': '7' occurs twice"),
         (survey(SHORT), "field 'Rating_2': the column is missing"),
-        (
-            survey(SHORT, prompts=PROMPTS[1:] * 2),
-            "line 2, field 'Question_Index': '1' occurs twice",
-        ),
+        (survey(SHORT, prompts=PROMPTS[1:] * 2), "line 2, field 'Question_Index': '1' occurs"),
         ({"prompts.csv": PROMPTS}, "not 0 and 1"),
         ({"other.csv": [{"a": 1, "b": 2}]}, "the file has a, b"),
     ],

@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hidden_context.cli.main import main
 from hidden_context.data.checks import Place
-from hidden_context.data.collections import NAMES, find_source
-from hidden_context.data.collections.save import save_source
-from hidden_context.data.collections.source import Published, Row, Source
+from hidden_context.data.collections import NAMES, find_source, save_source
+from hidden_context.data.collections.source import Kind, Published, Row, Source
 from hidden_context.errors import ConfigError, DataError, MissingFileError
 from support.published import ROWS
 
@@ -39,6 +39,7 @@ def test_each_source_says_what_it_is_and_the_documentation_names_it(name):
     assert any(f"({year})" in found.citation for year in range(2015, 2027))
     assert ("covariates" in found.holds) == (found.people is not None)
     assert {"comparisons", "rankings", "ratings"} & set(found.holds)
+    assert set(found.holds) <= set(get_args(Kind))
     page = Path(__file__).parents[3] / "docs" / "guides" / "data.md"
     lines = page.read_text(encoding="utf-8").splitlines()
     (line,) = (row for row in lines if row.startswith(f"| `{name}` |"))
@@ -57,8 +58,8 @@ def test_counts_and_files(write_rows, tmp_path):
     assert str(report).splitlines() == [
         f"{output}: items 2, judgements 4, abstentions 0, annotators 1",
         f"{tmp_path}/new/out.annotators.jsonl: what is known of annotators, 1 described",
-        "judged again by the same annotator: 1",
-        "left out: 1 rows to skip",
+        "repeated judgements by the same annotator: 1",
+        "left out: rows to skip (1)",
     ]
     table = json.loads((tmp_path / "new/out.annotators.jsonl").read_text())
     assert table == {"annotator": "ann", "age": 31.0}
@@ -84,7 +85,9 @@ def test_an_error_leaves_what_stood_there(write_rows, tmp_path):
         save_source(source({"ann": {"age": 31.0}}), [path], output)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "rows.jsonl"]
     write_rows("rows.jsonl", [{"skip": True}])
-    with pytest.raises(DataError, match=r"nothing was found to import \(1 rows to skip\)"):
+    with pytest.raises(
+        DataError, match=r"nothing was found to import; left out: rows to skip \(1\)"
+    ):
         save_source(source(), [path], output)
     assert output.read_text() == "old"
 
@@ -132,11 +135,11 @@ def test_values_of_tables(read, value, result):
         ("text", [None, 3, ["a"], {}], "text is needed, not "),
         ("object", [None, "a", [{}]], "an object is needed, not "),
         ("listed_texts", [[]], "a list of at least one text is needed, not an empty list"),
-        ("level", ["1.5", 1.5], "an integer is needed, not 1.5"),
+        ("level", ["1.5", 1.5], "an integer is needed, not a number"),
         ("number", [None], "a number is needed, not null"),
         ("number", ["high", True, [3]], "a finite number is needed, not "),
         ("identifier", [None, "", 1.5, True, ["a"]], "text or an integer that identifies the row"),
-        ("truth", [None, "", "yes", 1, 0.0], "a truth value is needed, not "),
+        ("truth", [None, "", "yes", 1, 0.0], "true or false is needed, not "),
     ],
 )
 def test_odd_values_of_tables(read, values, problem):

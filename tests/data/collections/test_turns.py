@@ -3,9 +3,10 @@
 import pytest
 
 from hidden_context.data.collections.community_alignment import _votes
-from hidden_context.data.example import Comparison, Judgement, Ranking, Rating
+from hidden_context.data.example import Comparison, Ranking, Rating
 from hidden_context.data.reshape import comparisons_of
-from support.published import answer, asked, assistant, people_of, row, user
+from support.published import passed, people_of, row, told
+from support.rows import assistant, user
 
 NOT_KNOWN = "turns whose chat so far is unknown (a turn is missing, or no one answer is chosen)"
 
@@ -18,18 +19,27 @@ def conversation(*history, **columns):
 HISTORY = conversation()["conversation_history"]
 
 
+def asked(turn, text):
+    return {**HISTORY[0], "turn": turn, "content": text}
+
+
+def answer(turn, text, score, chosen):
+    return {**HISTORY[1], "turn": turn, "content": text, "score": score, "if_chosen": chosen}
+
+
 def utterances(*history):
     """The same conversation with a row for each answer."""
     texts = {said["turn"]: said["content"] for said in history if said["role"] == "user"}
     return [
         {
             "utterance_id": f"ut{number}",
-            "conversation_id": "c0",
-            "user_id": "u0",
+            **{
+                name: value
+                for name, value in conversation().items()
+                if isinstance(value, (str, bool))
+            },
             "turn": said["turn"],
             "within_turn_id": number,
-            "included_in_balanced_subset": True,
-            "conversation_type": "values guided",
             "user_prompt": texts[said["turn"]],
             "model_response": said["content"],
             **{name: said[name] for name in ("model_name", "score", "if_chosen")},
@@ -56,23 +66,18 @@ def test_prism_each_turn_is_rated_after_the_chat_so_far(both):
     (first, second), left_out = both(*HISTORY)
     assert first.prompt == [user("Is it fair?")]
     assert first.responses == ([assistant("No.")], [assistant("Yes.")], [assistant("")])
-    assert first.judgements == (
-        Judgement(Rating(0, 20.0), "u0"),
-        Judgement(Rating(1, 100.0), "u0"),
-        Judgement(Rating(2, 1.0), "u0"),
-    )
+    assert first.judgements == told("u0", Rating(0, 20.0), Rating(1, 100.0), Rating(2, 1.0))
     assert first.columns["models"] == ["m", "n", "o"]
     assert {name: v for name, v in second.columns.items() if name != "judgements"} == {
         "prompt": [user("Is it fair?"), assistant("Yes."), user("Why?")],
         "responses": ["So.", "It is."],
         "models": ["m", "n"],
         "turn": 1,
-        "conversation_id": "c0",
-        "conversation_type": "values guided",
-        "included_in_balanced_subset": True,
+        **passed("prism:conversations", "conversation_id", "conversation_type"),
+        **passed("prism:conversations", "included_in_balanced_subset"),
     }
-    fifty = (Judgement(Rating(0, 50.0), "u0"), Judgement(Rating(1, 50.0), "u0"))
-    assert (second.judgements, left_out) == (fifty, {})
+    assert second.judgements == told("u0", Rating(0, 50.0), Rating(1, 50.0))
+    assert left_out == {}
 
 
 def test_prism_the_same_answer_may_be_chosen_twice_but_not_two_different_ones(both):
@@ -90,25 +95,12 @@ def test_prism_answers_without_a_score_are_left_out(both):
     history = [asked(0, "a"), answer(0, "b", None, True), answer(0, "c", 3, False)]
     (example,), left_out = both(*history, asked(1, "d"), answer(1, "e", None, True))
     assert example.responses == ([assistant("c")],)
-    assert example.judgements == (Judgement(Rating(0, 3.0), "u0"),)
+    assert example.judgements == told("u0", Rating(0, 3.0))
     assert left_out == {"answers without a score": 2}
 
 
 def person(**columns):
-    return {
-        "user_id": "u0",
-        "survey_only": False,
-        "age": "25-34 years old",
-        "gender": "Prefer not to say",
-        "lm_familiarity": "Very familiar",
-        "lm_frequency_use": None,
-        "religion": {"self_described": "none", "categorised": "Agnostic", "simplified": "None"},
-        "ethnicity": {"simplified": "Prefer not to say"},
-        "location": {"birth_country": "Chile", "reside_country": "Chile", "special_region": "UK"},
-        "stated_prefs": {"values": 54, "safety": 0.0, "fluency": None, "other": 3},
-        "self_description": "I am honest.",
-        **columns,
-    }
+    return row("prism:survey", **columns)
 
 
 def test_prism_how_people_describe_themselves(imported):
@@ -139,7 +131,7 @@ CHANGED = [ROWS[0], {**ROWS[1], "user_prompt": "Is it just?"}]
         ([conversation()], [person(stated_prefs={"values": 101})], "'stated_prefs.values': a num"),
         ([conversation()], [{"column_id": "user_prompt"}], "the file has column_id"),
         ([conversation()], ROWS, "s.jsonl: conversations and utterances hold the same ratings"),
-        ([person()], [person(user_id="v")], "c.jsonl: a survey alone holds no ratings"),
+        ([person()], [person(user_id="v")], "c.jsonl: the files hold a survey but no"),
         (ROWS * 2, [person()], "line 6, field 'utterance_id': 'ut1' occurs twice"),
         ([conversation()] * 2, [person()], "line 2, field 'conversation_id': 'c0' occurs twice"),
         (CHANGED, [person()], "2, field 'user_id, user_prompt': an earlier row of this turn has"),
@@ -169,11 +161,8 @@ def chosen(*turns, **columns):
 
 def votes(best, who="ann"):
     """The choice of one of four."""
-    return tuple(
-        Judgement(Comparison(min(best, n), max(best, n), float(best < n)), who, weight=0.5)
-        for n in range(4)
-        if n != best
-    )
+    pairs = [(min(best, n), max(best, n), float(best < n)) for n in range(4) if n != best]
+    return told(who, *(Comparison(*pair) for pair in pairs), weight=0.5)
 
 
 @pytest.mark.parametrize("count", [2, 3, 7])
@@ -188,14 +177,11 @@ def test_community_a_choice_is_three_comparisons_and_the_chat_goes_on_with_it(im
     (second, first), _ = imported(COMMUNITY, chosen(more))  # first turns come last
     assert first.prompt == [user("first?")]
     assert first.responses == tuple([assistant(text)] for text in "wxyz")
-    assert first.judgements == (
-        Judgement(Comparison(0, 2, 0.0), "ann", weight=0.5),
-        Judgement(Comparison(1, 2, 0.0), "ann", weight=0.5),
-        Judgement(Comparison(2, 3, 1.0), "ann", weight=0.5),
-    )
-    passed = {"turn": 1, "assigned_lang": "fr", "wave": "1"}
-    passed |= {"is_pregenerated_first_prompt": True, "in_balanced_subset": False}
-    assert first.columns.items() >= passed.items()
+    best = (Comparison(0, 2, 0.0), Comparison(1, 2, 0.0), Comparison(2, 3, 1.0))
+    assert first.judgements == told("ann", *best, weight=0.5)
+    flags = ("is_pregenerated_first_prompt", "in_balanced_subset")
+    kept = {"turn": 1, **passed(COMMUNITY, "assigned_lang", "wave", *flags)}
+    assert first.columns.items() >= kept.items()
     assert second.prompt == [user("first?"), assistant("y"), user("second?")]
     assert second.judgements == votes(0)
     assert [vote.columns["feedback"] for vote in second.judgements] == ["Short."] * 3
@@ -212,9 +198,7 @@ def test_community_people_who_judge_the_same_first_turn_in_any_order(imported):
     (both, third), _ = imported(COMMUNITY, *rows)
     assert both.judgements == (
         *votes(0),
-        Judgement(Comparison(3, 2, 1.0), "7", weight=0.5),  # z stood before y
-        Judgement(Comparison(3, 1, 1.0), "7", weight=0.5),
-        Judgement(Comparison(3, 0, 1.0), "7", weight=0.5),
+        *told("7", *(Comparison(3, other) for other in (2, 1, 0)), weight=0.5),  # z stood before y
     )
     assert not {"conversation_id", "assigned_lang"} & set(both.columns)
     assert both.columns["wave"] == "1"
@@ -230,10 +214,7 @@ def test_community_end_tokens_are_no_text(imported):
     kept = ("w", "x", "<|end_of_text|> is a token")
     assert example.responses == tuple([assistant(text)] for text in kept)
     assert report.left_out == {"answers with the same text as another of the turn": 1}
-    assert example.judgements == (
-        Judgement(Comparison(0, 1, 1.0), "ann", weight=2 / 3),
-        Judgement(Comparison(0, 2, 1.0), "ann", weight=2 / 3),
-    )
+    assert example.judgements == told("ann", Comparison(0, 1), Comparison(0, 2), weight=2 / 3)
 
 
 def test_community_what_is_missing(imported):

@@ -1,7 +1,8 @@
 """Data sets of pairs that several people judge: what is particular to each."""
 
 from hidden_context.data.example import Abstention, Comparison, Judgement, Rating
-from support.published import CHAT, OTHER, assistant, by, people_of, row, said, user
+from support.published import CHAT, OTHER, by, people_of, row, told
+from support.rows import assistant, user
 
 
 def answers(examples):
@@ -33,11 +34,12 @@ def test_multipref_votes_and_ties_of_each_aspect(imported):
 
 def test_multipref_what_is_missing_is_no_vote(imported):
     normal, expert = "normal_worker_annotations", "expert_worker_annotations"
+    ann = row("multipref")[normal][0]
     rows = [
-        row("multipref", **{expert: [said("ann", None)]}),
+        row("multipref", **{expert: [{**ann, "overall_pref": None}]}),
         row("multipref", **{normal: None, expert: []}),
-        row("multipref", **{normal: [said("ann", helpful_pref=None)], expert: []}),
-        row("multipref", **{expert: [said("eve", overall_confidence="random-guess")]}),
+        row("multipref", **{normal: [{**ann, "helpful_pref": None}], expert: []}),
+        row("multipref", **{expert: [{**ann, "overall_confidence": "guess", "evaluator": "eve"}]}),
     ]
     examples, report = imported("multipref", *rows)
     assert examples[0].judgements[2] == Judgement(Abstention(), "ann")
@@ -46,7 +48,7 @@ def test_multipref_what_is_missing_is_no_vote(imported):
     assert report.left_out == {
         "comparisons without annotations": 1,
         "comparisons without a judgement for helpful": 1,
-        "confidences with an unknown name (text ('random-guess')); their votes are kept": 1,
+        "confidences with an unknown name (text ('guess')); their votes are kept": 1,
     }
     assert people_of(report)["ann"] == {"worker": "normal and expert"}
 
@@ -58,14 +60,10 @@ def test_helpsteer2_a_negative_strength_is_for_the_first_response(imported):
         for nothing, strength in ((None, -2), ([], -100))
     ]
     (example, overall, neither), report = imported("helpsteer2", row(kind), *agreed)
-    assert example.judgements == (
-        Judgement(Comparison(0, 1, 1.0, strength=3)),
-        Judgement(Comparison(0, 1, 0.0, strength=-1)),
-        Judgement(Comparison(0, 1, 0.5, strength=0)),
-        Judgement(Abstention()),
-    )
-    assert overall.judgements == (Judgement(Comparison(0, 1, 1.0, strength=2)),)
-    assert neither.judgements == (Judgement(Abstention()),)
+    strengths = (Comparison(0, 1, 1.0, 3), Comparison(0, 1, 0.0, -1), Comparison(0, 1, 0.5, 0))
+    assert example.judgements == told(None, *strengths, Abstention())
+    assert overall.judgements == told(None, Comparison(0, 1, 1.0, 2))
+    assert neither.judgements == told(None, Abstention())
     assert example.prompt == [user("Hi\n\nyou"), assistant("Hello!"), user("What is\n<b>?")]
     assert example.responses == ([assistant("A tag.")], [assistant("A note.")])
     assert example.judgements[1].columns["justification"] == "because 1"
@@ -80,9 +78,9 @@ def test_helpsteer2_preferences_and_ratings_together(imported, refused):
     pairs = {"preference.jsonl": [row("helpsteer2:preference")]}
     examples, _ = imported("helpsteer2", files={"train.jsonl": [mean], **pairs})
     assert [example.data_subset for example in examples] == ["preference", "ratings"]
-    assert examples[1].judgements == (Judgement(Rating(0, 3.0)),)
+    assert examples[1].judgements == told(None, Rating(0, 3.0))
     (example,), _ = imported("helpsteer2", single)
-    assert example.judgements == (Judgement(Rating(0, 3.0)), Judgement(Rating(0, 0.0)))
+    assert example.judgements == told(None, Rating(0, 3.0), Rating(0, 0.0))
     assert (example.objective, example.columns["correctness"]) == ("helpfulness", [4, 4])
     both = {"train.jsonl": [mean], "disagreements.jsonl": [single]}
     refused("train.jsonl: the files hold the same ratings twice", "helpsteer2", files=both)
@@ -93,11 +91,8 @@ def test_helpsteer3_has_several_unnamed_annotators(imported):
     (example,), report = imported("helpsteer3", row("helpsteer3"), silent)
     assert example.prompt == [user("Hola"), assistant("Buenas"), user("¿Qué tal?")]
     assert example.responses == ([assistant("Bien.")], [assistant("Mal.")])
-    assert example.judgements == (
-        Judgement(Comparison(0, 1, 1.0, strength=1)),
-        Judgement(Comparison(0, 1, 0.5, strength=0)),
-        Judgement(Comparison(0, 1, 0.0, strength=-3)),
-    )
+    strengths = (Comparison(0, 1, 1.0, 1), Comparison(0, 1, 0.5, 0), Comparison(0, 1, 0.0, -3))
+    assert example.judgements == told(None, *strengths)
     assert example.columns.items() >= {"language": "spanish", "overall_preference": -2}.items()
     assert report.left_out == {"rows without a preference of any person": 1}
 
@@ -130,20 +125,16 @@ def test_mt_bench_a_pair_is_one_item_whichever_answer_was_shown_first(imported):
     assert report.left_out == {"votes by a language model": 2}
 
 
-def model_answer(model, *turns):
-    return {"question_id": 81, "model_id": model, "choices": [{"index": 0, "turns": list(turns)}]}
-
-
 def test_mt_bench_votes_and_answers_in_files_of_their_own(imported, refused):
     bare = [
         {name: value for name, value in one.items() if not name.startswith("conversation")}
         for one in BATTLES[:6]
     ]
     votes = {"human_judgments.json": bare}
-    answered = {"m.jsonl": [model_answer("m", "Yes.", "Taste.")]}
-    others = {"n.jsonl": [model_answer("n", "No.", "Water.")]}
-    question = {"question_id": 81, "category": "writing", "turns": ["Tea?", "Why?"]}
-    questions = {"question.jsonl": [question]}
+    answered = {"m.jsonl": [row(f"{MT}:answers")]}
+    of_n = [{"index": 0, "turns": ["No.", "Water."]}]
+    others = {"n.jsonl": [row(f"{MT}:answers", model_id="n", choices=of_n)]}
+    questions = {"question.jsonl": [row(f"{MT}:questions")]}
     examples, report = imported(MT, files=votes | answered | others | questions)
     whole, _ = imported(MT, *BATTLES)
     assert [one.columns for one in examples] == [
@@ -151,10 +142,10 @@ def test_mt_bench_votes_and_answers_in_files_of_their_own(imported, refused):
     ]
     assert report.left_out == {"votes on answers that were not given": 1}
     refused("answers are given without their questions", MT, files=votes | answered)
-    refused(r"nothing was found to import \(6 votes on answers that", MT, files=votes)
-    odd = {"question.jsonl": [{**question, "turns": ["One?", 2]}]}
+    refused(r"nothing was found to import; left out: votes on answers .* \(6\)", MT, files=votes)
+    odd = {"question.jsonl": [row(f"{MT}:questions", turns=["One?", 2])]}
     refused(r"'turns\[1\]': text is needed, not a number", MT, files=votes | answered | odd)
-    odd = {"m.jsonl": [{**model_answer("m"), "choices": ["m first"]}]}
+    odd = {"m.jsonl": [row(f"{MT}:answers", choices=["m first"])]}
     refused(r"'choices\[0\]': an object is needed, not text", MT, files=votes | odd | questions)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence, values_at
 from hidden_context.analysis.read.files import PairScores, ResponseScores
-from hidden_context.statistics.checks import Codes, sample_rows
+from hidden_context.statistics.checks import sample_rows
 from hidden_context.statistics.interval import Interval, Resampling
 
 if TYPE_CHECKING:
@@ -57,7 +57,11 @@ def pair_frontier(
     if not evidence.has_variance:
         return []
     rows = sample_rows(len(evidence.loss), resampling.seed)
-    helpful, harmless = _helpful_rows(scores, rows), _harmless_rows(scores, rows)
+    subset = scores.labels.get("data_subset", np.full(len(scores.rows), ""))[rows]
+    objective = scores.labels["objective"][rows] if "objective" in scores.labels else subset
+    harmless = rows[(subset == "harmless") & (objective == "harmless")]
+    helpful = rows[subset == "helpful"]
+    helpful = helpful if len(helpful) else rows  # as in the paper's accuracy
     used = np.unique(np.concatenate([helpful, harmless]))
     cluster, higher = scores.facts.cluster, np.zeros(len(evidence.loss))
     found = []
@@ -70,22 +74,6 @@ def pair_frontier(
         accuracy = resampling.share(0.5 + 0.5 * higher[helpful], cluster[helpful])
         found.append(FrontierPoint(measure, alpha, name, unsafe, accuracy))
     return found
-
-
-def _helpful_rows(scores: PairScores, rows: Codes) -> Codes:
-    """Return rows of data_subset helpful, as in the paper's accuracy; all rows if none is."""
-    subset = scores.labels.get("data_subset")
-    found = rows[:0] if subset is None else rows[subset[rows] == "helpful"]
-    return found if len(found) else rows
-
-
-def _harmless_rows(scores: PairScores, rows: Codes) -> Codes:
-    """Return rows of data_subset harmless whose annotator judged by harmlessness."""
-    subset, objective = scores.labels.get("data_subset"), scores.labels.get("objective")
-    if subset is None:
-        return rows[:0]
-    found = rows[subset[rows] == "harmless"]
-    return found if objective is None else found[objective[found] == "harmless"]
 
 
 def response_frontier(
@@ -125,7 +113,10 @@ def borda_of(
         also has the highest mean reward; and, if all rows have equally many responses, the mean
         Borda count of each place. None if no row has two responses.
     """
-    from hidden_context.statistics.borda import borda_counts, pairwise_probabilities
+    from hidden_context.statistics.evaluation.judgement_metrics import (
+        borda_counts,
+        pairwise_probabilities,
+    )
 
     starts = np.concatenate([[0], np.cumsum(scores.num_responses)])
     several = np.flatnonzero(scores.num_responses > 1)

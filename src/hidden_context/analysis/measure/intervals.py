@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence
 from hidden_context.analysis.read.files import Scores
 from hidden_context.errors import ConfigError
-from hidden_context.statistics import explained
+from hidden_context.statistics import interval as intervals
 from hidden_context.statistics.checks import Booleans, Codes, Floats, quotient
 from hidden_context.statistics.interval import SHARE, Resampling, Statistic, cluster_sums, ratio
 
@@ -75,11 +75,11 @@ def pair_moments(evidence: PairEvidence, cluster: Codes) -> Moments:
     if evidence.has_variance:
         centred = evidence.mean - evidence.mean.mean()  # loses fewer digits far from 0
         first, second = (
-            explained.explained_moments(centred[:, i], evidence.variance[:, i]) for i in (0, 1)
+            intervals.explained_moments(centred[:, i], evidence.variance[:, i]) for i in (0, 1)
         )
-        metrics["r2"] = Metric(first + second, explained.explained_variance_of_sums)
-        pairs = explained.within_moments(evidence.difference, evidence.difference_variance)
-        metrics["r2_within"] = Metric(pairs, explained.within_variance_of_sums)
+        metrics["r2"] = Metric(first + second, intervals.explained_variance_of_sums)
+        pairs = intervals.within_moments(evidence.difference, evidence.difference_variance)
+        metrics["r2_within"] = Metric(pairs, intervals.within_variance_of_sums)
     at = {f"accuracy_at/{name}": _mean(right) for name, right in evidence.right_at.items()}
     return Moments(metrics | at, cluster)
 
@@ -98,12 +98,12 @@ def response_moments(evidence: ResponseEvidence, cluster: Codes, *, within: bool
     """
     metrics = {}
     if (evidence.variance > 0).any():
-        moments = explained.explained_moments(
+        moments = intervals.explained_moments(
             evidence.mean - evidence.mean.mean(), evidence.variance
         )
         by_row = [np.bincount(evidence.row, weights=v, minlength=len(cluster)) for v in moments.T]
         sums: Floats = np.array(by_row, dtype=np.float64).T
-        metrics["r2"] = Metric(sums, explained.explained_variance_of_sums)
+        metrics["r2"] = Metric(sums, intervals.explained_variance_of_sums)
         count, first, second, noise = sums.T
         if within and (count > 1).any():
             spread = np.maximum(second - first**2 / count, 0.0)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from hidden_context.analysis.measure.evidence import PairEvidence, ResponseEvidence
 from hidden_context.statistics.checks import Booleans, Floats
-from hidden_context.statistics.explained import explained_moments, explained_variance_of_sums
+from hidden_context.statistics.interval import explained_moments, explained_variance_of_sums
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,12 @@ def record_of_pairs(evidence: PairEvidence, rows: Booleans) -> PairRecord:
     Returns:
         The record.
     """
-    n = int(rows.sum())
-    mean, variance = evidence.mean[rows], evidence.variance[rows]
     return PairRecord(
-        n=n,
+        n=int(rows.sum()),
         loss=float(evidence.loss[rows].mean()),
         accuracy=_count(evidence.right[rows]),
-        reward_mean=float(mean.mean()),
-        reward_stddev=float(evidence.stddev[rows].mean()),
-        r2=_explained(mean, variance),
         accuracy_at={name: _count(values[rows]) for name, values in evidence.right_at.items()},
-        variance_shares=_shares(evidence.parts, rows),
+        **_of_rewards(evidence, rows),
     )
 
 
@@ -127,13 +123,10 @@ def record_of_responses(evidence: ResponseEvidence, rows: Booleans) -> ResponseR
     return ResponseRecord(
         n=n,
         num_responses=int(own.sum()),
-        reward_mean=float(evidence.mean[own].mean()),
-        reward_stddev=float(evidence.stddev[own].mean()),
-        r2=_explained(evidence.mean[own], evidence.variance[own]),
         second_at_least=None
         if rates is None
         else {name: count_of(float(values[rows].mean()), n) for name, values in rates.items()},
-        variance_shares=_shares(evidence.parts, own),
+        **_of_rewards(evidence, own),
     )
 
 
@@ -143,18 +136,23 @@ def _count(right: Floats) -> Count:
     return Count(share * n, n) if ((2 * right) % 1).any() else count_of(share, n)
 
 
-def _explained(mean: Floats, variance: Floats) -> float | None:
-    """Return r² over texts; None for rewards without variance, or if nothing varies."""
-    if not (variance > 0).any():
-        return None
-    centred = (mean - mean.mean()).ravel()  # loses fewer digits far from 0
-    return float(explained_variance_of_sums(explained_moments(centred, variance.ravel()).sum(0)))
+def _of_rewards(evidence: PairEvidence | ResponseEvidence, rows: Booleans) -> dict[str, Any]:
+    """Summarise rewards: their means, r², and the shares of their variance by cause.
 
-
-def _shares(parts: dict[str, Floats], rows: Booleans) -> dict[str, float] | None:
-    """Return the shares of variance by cause; None if no causes are told apart."""
-    means = {cause: float(part[rows].mean()) for cause, part in parts.items()}
-    total = sum(means.values())
-    if len(means) < 2 or not total > 0:
-        return None
-    return {cause: value / total for cause, value in means.items()}
+    r² is None for rewards without variance, or if nothing varies; the shares are None if no causes
+    are told apart.
+    """
+    mean, variance = evidence.mean[rows], evidence.variance[rows]
+    r2 = None
+    if (variance > 0).any():
+        centred = (mean - mean.mean()).ravel()  # loses fewer digits far from 0
+        r2 = float(explained_variance_of_sums(explained_moments(centred, variance.ravel()).sum(0)))
+    causes = {cause: float(part[rows].mean()) for cause, part in evidence.parts.items()}
+    total = sum(causes.values())
+    shares = {cause: value / total for cause, value in causes.items()} if total > 0 else {}
+    return {
+        "reward_mean": float(mean.mean()),
+        "reward_stddev": float(evidence.stddev[rows].mean()),
+        "r2": r2,
+        "variance_shares": shares if len(shares) > 1 else None,
+    }

@@ -51,15 +51,9 @@ def pair_tests(
     found = [] if judged is None else [judged]
     spread = evidence.difference_variance[rows]
     if evidence.has_variance and np.ptp(spread) > _ROUNDING * spread.max():
-        found.append(
-            common_sigma_test(
-                evidence.difference[rows],
-                evidence.difference_variance[rows],
-                evidence.preference[rows],
-                resamples=min(resampling.resamples, 199),
-                seed=resampling.seed,
-            )
-        )
+        difference, preference = evidence.difference[rows], evidence.preference[rows]
+        chance = {"resamples": min(resampling.resamples, 199), "seed": resampling.seed}
+        found.append(common_sigma_test(difference, spread, preference, **chance))
     return found
 
 
@@ -103,8 +97,8 @@ def _who_judged_test(
     )
     if not stands_in:
         return found
-    question = "Do rows of another objective choose differently? (The column 'objective' stands in "
-    return dataclasses.replace(found, question=f"{question}for the annotator.)")
+    question = "Do rows with different objectives differ in their choices? (The column 'objective' "
+    return dataclasses.replace(found, question=f"{question}stands in for the annotator.)")
 
 
 def _answers_test(
@@ -160,8 +154,8 @@ def response_tests(evidence: ResponseEvidence, cluster: Codes) -> list[TestResul
     return [
         dataclasses.replace(
             mcnemar_test(rates[names[0]], rates[name], cluster),
-            question=f"By {name}, is the second response rated as high as the first as often as by "
-            f"{names[0]}?",
+            question="Is the second response rated at least as high as the first equally often by "
+            f"{name} and by {names[0]}?",
             limit="It counts the prompts on which the two measures differ, not by how much.",
         )
         for name in names[1:]

@@ -27,7 +27,7 @@ FEWEST_PEOPLE: Final = 5
 MEASURES: Final = {
     "near_half": "P near ½",
     "contested_probability": "probability of a contested vote",
-    "contested_probability_own": "the same, of the people who voted",
+    "contested_probability_own": "probability of a contested vote, for the people who voted",
     "expected_disagreement": "expected disagreement",
     "conflict": "conflict: people lean apart",
     "sigma": "σ of the difference",
@@ -233,7 +233,7 @@ def _people(items: JudgedItems, here: Booleans) -> int:
 
 
 def _topic(items: JudgedItems, column: str, value: str, here: Booleans, means: ItemMeans) -> Topic:
-    from hidden_context.statistics.explained import within_moments, within_variance_of_sums
+    from hidden_context.statistics.interval import within_moments, within_variance_of_sums
     from hidden_context.statistics.votes.contested import contested_probability
 
     counts, predictions = items.table.counts, items.predictions
@@ -244,15 +244,9 @@ def _topic(items: JudgedItems, column: str, value: str, here: Booleans, means: I
     if (predictions.variance > 0).any():
         moments = within_moments(predictions.difference[here], predictions.variance[here])
         within = float(within_variance_of_sums(moments.sum(0)))
-    return Topic(
-        column,
-        str(value),
-        int(here.sum()),
-        int(counts.votes[here].sum()),
-        means.of(np.where(here, counts.contested, np.nan)),
-        means.of(expected),
-        within,
-    )
+    sizes = int(here.sum()), int(counts.votes[here].sum())
+    observed = means.of(np.where(here, counts.contested, np.nan))
+    return Topic(column, str(value), *sizes, observed, means.of(expected), within)
 
 
 def _trend(

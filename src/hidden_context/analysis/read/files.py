@@ -188,7 +188,7 @@ def read_score_file(
             columns, first_line = found, line
         elif found != columns:
             name = min(found ^ columns)
-            problem = "missing here, but stands" if name in columns else "here, but missing"
+            problem = "missing here, but present" if name in columns else "here, but missing"
             problem = f"the column is {problem} on line {first_line}"
             raise place.error(problem, name, "All rows have the rewards of the same models")
         facts.add(row)

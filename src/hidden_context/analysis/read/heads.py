@@ -58,14 +58,12 @@ def guess_head_type(width: int, *, file: str, name: str = "", field: str | None 
         if folder.startswith(f"{head_type}_") and folder.endswith(CHECKPOINT_SUFFIX):
             return head_type
     if width > 2:
-        raise DataError(
-            f"{width} numbers per text, and nothing says what head wrote them",
-            file=file,
-            field=field,
-            remedy="Name it with --head; or put the file beside "
-            f"{head_file.heads_folder(file).name}, which evaluate and score write, or into its "
-            "checkpoint's folder",
+        remedy = (
+            f"Name it with --head; or put the file beside {head_file.heads_folder(file).name}, "
+            "which evaluate and score write, or into its checkpoint's folder"
         )
+        problem = f"{_numbers(width)}, and the head that wrote them is unknown"
+        raise DataError(problem, file=file, field=field, remedy=remedy)
     return "base" if width == 1 else "mean_and_variance"
 
 
@@ -99,8 +97,8 @@ def head_for_width(
     elif head.num_outputs > width:
         writes = f"writes at least {head.num_outputs}"
     else:
-        writes = f"writes {head.num_outputs} or some more, never {width}"
-    remedy = "Check which reward model wrote this file, and name its own type of head"
+        writes = f"writes {head.num_outputs} or certain larger numbers, not {width}"
+    remedy = "Check which reward model wrote this file, and name the type of its head"
     if head.num_members:
         remedy = (
             "Its members are described in its checkpoint's reward_head.json: put the file "
@@ -178,11 +176,8 @@ def known_column(file: str | Path) -> str | None:
     names = [_likelihood_in(each).names for each in folders]
     columns = sorted({each.column for each in names if each.names})
     if len(columns) > 1:
-        raise DataError(
-            f"its models know annotators by different columns ({', '.join(columns)})",
-            file=file,
-            remedy="Score with each of them alone",
-        )
+        problem = f"its models know annotators by different columns ({', '.join(columns)})"
+        raise DataError(problem, file=file, remedy="Score the file with each model separately")
     return columns[0] if columns else None
 
 
@@ -233,9 +228,8 @@ def choose_head(
 def _with_likelihood(head: Head, likelihood: str) -> Head:
     """Change the likelihood of a head, or of an ensemble's members, if they have one."""
     from hidden_context import heads
-    from hidden_context.heads.registry import options_for
 
     if head.num_members:
         member = _with_likelihood(head.member, likelihood)
         return heads.from_dict({**head.to_dict(), "member": member.to_dict()})
-    return dataclasses.replace(head, **options_for(head.type, {"likelihood": likelihood}))
+    return dataclasses.replace(head, **heads.options_for(head.type, {"likelihood": likelihood}))

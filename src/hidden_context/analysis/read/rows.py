@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, Final
@@ -17,6 +18,7 @@ REJECTED: Final = "reward_output_rejected"
 RESPONSES_PREFIX: Final = "reward_outputs_"
 LABEL_COLUMNS: Final = ("data_subset", "objective")
 """Columns that say which part of the data a row belongs to."""
+_PAIR: Final = re.compile(f"({CHOSEN}|{REJECTED})(|_.+)", re.DOTALL)
 _REASON: Final = "_reason"
 _SAID_COLUMNS: Final = (*COMPARISON_COLUMNS, "annotations")
 
@@ -39,15 +41,9 @@ def reward_columns(row: Iterable[str]) -> frozenset[str]:
     return frozenset(
         name
         for name in names
-        if (name in (CHOSEN, REJECTED) or _side_of(name) or name.startswith(RESPONSES_PREFIX))
+        if (_PAIR.fullmatch(name) or name.startswith(RESPONSES_PREFIX))
         and not (name.endswith(_REASON) and name.removesuffix(_REASON) in names)
     )
-
-
-def _side_of(column: str) -> str:
-    """Return the side of a named pair that a column holds, or an empty text."""
-    sides = (CHOSEN, REJECTED)
-    return next((s for s in sides if column.startswith(f"{s}_") and column != f"{s}_"), "")
 
 
 def score_sets(columns: frozenset[str], place: Place) -> list[tuple[str, tuple[str, ...]]]:
@@ -65,24 +61,16 @@ def score_sets(columns: frozenset[str], place: Place) -> list[tuple[str, tuple[s
         DataError: If there is no set, or a side of a pair has no other side.
     """
     if not columns:
-        raise DataError(
-            f"there is no {CHOSEN} and {REJECTED}, nor a {RESPONSES_PREFIX}… column",
-            file=place.file,
-            line=place.line,
-            remedy="Score files come from the evaluate and score commands",
-        )
-    tails = {
-        name.removeprefix(side)
-        for name in columns
-        for side in (CHOSEN, REJECTED)
-        if name == side or _side_of(name) == side
-    }
+        problem = f"there is no {CHOSEN} and {REJECTED}, nor a {RESPONSES_PREFIX}… column"
+        remedy = "Score files come from the evaluate and score commands"
+        raise DataError(problem, file=place.file, line=place.line, remedy=remedy)
+    tails = {found[2] for name in columns if (found := _PAIR.fullmatch(name))}
     sets: list[tuple[str, tuple[str, ...]]] = []
     for tail in sorted(tails):  # the empty tail of unnamed pairs comes first
         chosen, rejected = CHOSEN + tail, REJECTED + tail
         for name, other in ((chosen, rejected), (rejected, chosen)):
             if other not in columns:
-                raise place.error(f"{name} has no {other} beside it", other, "Score both sides")
+                raise place.error(f"{name} needs a matching {other}", other, "Score both sides")
         sets.append((tail.removeprefix("_"), (chosen, rejected)))
     names = sorted(name for name in columns if name.startswith(RESPONSES_PREFIX))
     return sets + [(name.removeprefix(RESPONSES_PREFIX), (name,)) for name in names]
@@ -175,7 +163,7 @@ class RawOutputChecks:
         for number in value:
             if type(number) is not float and type(number) is not int:
                 remedy = "A text without a reward has null in place of the whole list"
-                problem = f"{shown(number)} stands where a number is needed"
+                problem = f"a number is needed, not {shown(number)}"
                 raise place.error(problem, field, remedy)
             if not abs(number) <= sys.float_info.max:
                 remedy = "Score the file again; a finite reward model gives finite outputs"
@@ -190,7 +178,7 @@ class RawOutputChecks:
 def no_reward(file: str, left_out: int, column: str) -> DataError:
     """Return the error for a file in which no row has a reward and a vote."""
     return DataError(
-        f"none of its {left_out} rows has a reward and a vote",
+        f"no row has a reward and a vote, of {left_out} in all",
         file=file,
         field=column,
         remedy="Were all texts too long, or did all annotators abstain? A larger --max_length "

@@ -310,7 +310,7 @@ def section_accuracies(
             if subset != name
         ]
     for name in strangers:
-        note = f"not part of {TITLES[scores.style]}: a section of its own, left out of {OVERALL!r}"
+        note = f"not part of {TITLES[scores.style]}: a separate section, left out of {OVERALL!r}"
         found.append(SectionAccuracy("section", name, "", *record([((name,),)]), note))
     return found
 

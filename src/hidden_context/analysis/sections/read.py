@@ -148,11 +148,11 @@ class _Reader:
         self.place, column = place, _PART[self.style]
         part = row.get(column)
         if not isinstance(part, str) or not part:
-            remedy = f"Every row of a {self.style} file says what it is part of"
+            remedy = f"Every row of a {self.style} file needs a {column}"
             raise place.error(f"a name is needed, not {reading.shown(part)}", column, remedy)
         if self.style == "judge-bench" and row.get("label") not in LABELS:
             problem = f"one of {', '.join(LABELS)} is needed, not {reading.shown(row.get('label'))}"
-            raise place.error(problem, "label", "It says which response is better")
+            raise place.error(problem, "label", "The label tells which response is better")
         sides = self._sides(row)
         if any(value is None for side in sides for value in side):
             self.left_out += 1
@@ -164,7 +164,10 @@ class _Reader:
         self.ids.append(benchmarks.ties_id(row.get("id")) if is_ties(part) else ("", ""))
         number = self.ids[-1][1]
         # a row without a prompt counts as a separate prompt
-        key = f"\0ties {number}" if number else _prompt_key(row) or f"\0{place.line}"
+        key = f"\0ties {number}" if number else prompt_of(plain_row(row))
+        if not key:
+            name = row.get("id")
+            key = f"id {name}" if isinstance(name, (str, int)) else f"\0{place.line}"
         self.cluster.append(self.prompts.setdefault(key, len(self.prompts)))
 
     def _check_counts(self, sides: Sequence[Sequence[Any]]) -> None:
@@ -172,18 +175,17 @@ class _Reader:
         for number, side in enumerate(sides):
             if not side or (wanted and len(side) != wanted):
                 count, found = wanted or "one or more", " and ".join(str(len(s)) for s in sides)
-                raise self.place.error(
-                    f"{count} chosen and {count} rejected scores are needed, not {found}",
-                    self.columns[min(number, len(self.columns) - 1)],
-                    f"Each row of a {self.style} file has a score for every response",
-                )
+                problem = f"{count} chosen and {count} rejected scores are needed, not {found}"
+                remedy = f"Each row of a {self.style} file has a score for every response"
+                field = self.columns[min(number, len(self.columns) - 1)]
+                raise self.place.error(problem, field, remedy)
 
     def _sides(self, row: dict[str, Any]) -> tuple[list[list[float] | None], ...]:
         """Return the outputs of the chosen and of the rejected responses; None without a score."""
         for name in self.columns:
             if name not in row:
                 remedy = "Score all rows with the same reward model; null is a text without a score"
-                problem = "the column is missing, but stands on the first line"
+                problem = "the column is missing here, but present on the first line"
                 raise self.place.error(problem, name, remedy)
         if self.columns == ("judgments",):
             verdict = self._verdict(row)
@@ -260,18 +262,11 @@ class _Reader:
             gaps = np.stack([chosen[:, None] - rejected for chosen, rejected in sides])
             right = benchmarks.measures(gaps)
         subsets = list(dict.fromkeys(parts))
-        return SectionScores(
-            self.file,
-            self.name,
-            self.style,
-            subsets,
-            np.array([subsets.index(part) for part in parts], dtype=np.int64),
-            np.array(rows, dtype=np.int64),
-            np.array(self.cluster, dtype=np.int64)[rows],
-            right,
-            sum(int((chosen[:, None] == rejected).sum()) for chosen, rejected in sides),
-            self.left_out,
-        )
+        subset = np.array([subsets.index(part) for part in parts], dtype=np.int64)
+        row, cluster = np.array(rows, dtype=np.int64), np.array(self.cluster, dtype=np.int64)[rows]
+        equal = sum(int((chosen[:, None] == rejected).sum()) for chosen, rejected in sides)
+        facts = self.file, self.name, self.style, subsets
+        return SectionScores(*facts, subset, row, cluster, right, equal, self.left_out)
 
     def _means(self, raw: Floats, head_type: str | None) -> Floats:
         import torch
@@ -286,8 +281,3 @@ class _Reader:
         )
         with torch.no_grad():
             return np.asarray(head.distribution(torch.from_numpy(raw)).mean.double().numpy())
-
-
-def _prompt_key(row: dict[str, Any]) -> str:
-    name = row.get("id")
-    return prompt_of(plain_row(row)) or (f"id {name}" if isinstance(name, (str, int)) else "")

@@ -67,7 +67,9 @@ def _sides(row: Row, release: str) -> list[_Chat]:
         sides = [_messages(row, f"conversation_{side}") for side in "ab"]
     asked = [[m["content"] for m in chat if m["role"] != "assistant"] for chat in sides]
     if asked[0] != asked[1]:
-        raise _NotComparableError("battles whose two sides are not asked the same")
+        raise _NotComparableError(
+            "battles in which the user asks the two models different questions"
+        )
     if release == "140k" and row.level("evaluation_order", 1) > 1:
         sides = _with_context(sides, row)
     if is_blank(shared_prompt(*sides)):
@@ -94,7 +96,7 @@ def _zipped(row: Row, asked: str, answered: str) -> _Chat:
         for field in (asked, answered)
     )
     if len(questions) != len(answers):
-        raise _NotComparableError("battles with more questions than answers, or fewer")
+        raise _NotComparableError("battles with different numbers of questions and answers")
     return [
         _message(role, text)
         for both in zip(questions, answers, strict=True)
@@ -143,7 +145,7 @@ def _message(role: str, content: Any) -> dict[str, Any]:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise _NotComparableError("battles whose texts hold half a character") from None
+        raise _NotComparableError("battles whose texts contain half a character") from None
     return {"role": role, "content": text}
 
 
@@ -167,7 +169,7 @@ def _vote(row: Row, release: str) -> dict[str, Any]:
     if release == "55k":
         said = [name for name in _FLAGS if row.level(name, 0, 1) == 1]
         if len(said) != 1:
-            problem = f"one of {', '.join(_FLAGS)} has to be 1, not {len(said)} of them"
+            problem = f"exactly one of {', '.join(_FLAGS)} has to be 1; the row has {len(said)}"
             raise row.error(problem, "winner_model_a")
         unclear = {"said": "tie or both bad"} if said == ["winner_tie"] else {}
         return {**entry, "preference": _FLAGS[said[0]], **unclear}

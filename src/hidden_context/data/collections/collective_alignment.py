@@ -26,36 +26,28 @@ def _read(files: Published) -> Examples:
     list means that the question was not asked. Unacceptable answers pass through.
     """
     if not files.of_kind["comparisons"]:
-        raise files.error("annotators alone hold no prompts", files.paths[0])
+        raise files.error("the files hold annotators but no prompts", files.paths[0])
     for row in files.rows("comparisons", once="prompt_id"):
-        yield from _examples(row)
-
-
-def _examples(row: Row) -> Examples:
-    prompt = _messages(row.object("prompt"))
-    answers = {
-        answer.text("response_index").strip(): _messages(answer)
-        for answer in row.entries("responses")
-    }
-    if len(answers) < len(row["responses"]):
-        raise row.error("two answers have one 'response_index'", "responses")
-    assessments = list(row.object("metadata").entries("assessments"))
-    for objective in ("personal", "world"):
-        rankings = [
-            ranking
-            for said in assessments
-            for ranking in _rankings(said, objective, tuple(answers))
-        ]
-        if not rankings:
-            row.leave_out(f"prompts without a {objective} ranking")
-            continue
-        yield row.example(
-            prompt=prompt,
-            responses=list(answers.values()),
-            judgements=rankings,
-            criterion=objective,
-            item=row["prompt_id"],
-        )
+        prompt = _messages(row.object("prompt"))
+        answers = {
+            answer.text("response_index").strip(): _messages(answer)
+            for answer in row.entries("responses")
+        }
+        if len(answers) < len(row["responses"]):
+            raise row.error("two answers have the same 'response_index'", "responses")
+        said = list(row.object("metadata").entries("assessments"))
+        for objective in ("personal", "world"):
+            rankings = [r for one in said for r in _rankings(one, objective, tuple(answers))]
+            if not rankings:
+                row.leave_out(f"prompts without a {objective} ranking")
+                continue
+            yield row.example(
+                prompt=prompt,
+                responses=list(answers.values()),
+                judgements=rankings,
+                criterion=objective,
+                item=row["prompt_id"],
+            )
 
 
 def _rankings(said: Row, objective: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
@@ -11,8 +12,9 @@ from hidden_context.data.annotators import Covariates
 from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
 
 _TURNS: Final = ("first", "second", "third", "fourth")
+_NEEDED: Final = ("prompt", "preferred_response")
 _ANSWERS: Final = tuple(f"response_{letter}" for letter in "abcd")
-_END: Final = "<|end_of_text|>"
+_END: Final = re.compile(r"\s*(?:<\|end_of_text\|>\s*)+\Z")
 _ABOUT: Final = ("age", "gender", "education_level", "political", "ethnicity", "country")
 _FLAGS: Final = ("is_pregenerated_first_prompt", "in_balanced_subset", "in_balanced_subset_10")
 
@@ -45,66 +47,50 @@ def _read(files: Published) -> Examples:
 def _items(row: Row) -> Iterator[_Item]:
     """Make a row for each judged turn, as long as the chat before the turn is known."""
     chat: Messages | None = []
-    last = max((n for n, turn in enumerate(_TURNS) if _is_there(row, turn)), default=-1)
-    for number, turn in enumerate(_TURNS[: last + 1], start=1):
+    turns = [row.part(f"{name}_turn_") for name in _TURNS]
+    while turns and all(turns[-1].get(name) in (None, "") for name in _NEEDED):
+        turns.pop()
+    for number, turn in enumerate(turns, start=1):
         if chat is None:
             row.leave_out("turns whose chat so far is unknown, as an earlier turn is missing")
             continue
-        answers, chosen = _answers(row, turn)
-        if chosen is None or row.get(f"{turn}_turn_prompt") in (None, ""):
+        answers, chosen = _answers(turn)
+        if chosen is None or turn.get("prompt") in (None, ""):
             row.leave_out("turns without a choice, or whose chosen answer is missing")
             chat = None
             continue
-        prompt = chat + user(row.text(f"{turn}_turn_prompt"))
+        prompt = chat + user(turn.text("prompt"))
         chat = [*prompt, {"role": "assistant", "content": chosen}]
         if len(answers) < 2:
             row.leave_out("choices among answers that are all the same")
             continue
         said = {"annotator": row.annotator("annotator_id")}
-        if row.get(f"{turn}_turn_feedback") not in (None, ""):
-            said["feedback"] = row.text(f"{turn}_turn_feedback")
+        if turn.get("feedback") not in (None, ""):
+            said["feedback"] = turn.text("feedback")
+        votes = _votes(len(answers), answers.index(chosen))
         yield {
             "prompt": prompt,
             "responses": answers,
-            "judgements": [
-                {**said, **vote} for vote in _votes(len(answers), answers.index(chosen))
-            ],
+            "judgements": [{**said, **vote} for vote in votes],
             "turn": number,
             **row.kept("conversation_id", "wave", "assigned_lang"),
-            **{name: row.truth(name) for name in _FLAGS if row.get(name) is not None},
+            **{name: row.truth(name) for name in row.kept(*_FLAGS)},
         }
 
 
-def _is_there(row: Row, turn: str) -> bool:
-    names = (f"{turn}_turn_prompt", f"{turn}_turn_preferred_response")
-    return any(row.get(name) not in (None, "") for name in names)
-
-
-def _answers(row: Row, turn: str) -> tuple[list[str], str | None]:
+def _answers(turn: Row) -> tuple[list[str], str | None]:
     """Read the distinct answers of a turn in their order, and the chosen answer."""
-    preferred = f"{turn}_turn_preferred_response"
-    if row.get(preferred) in (None, ""):
+    if turn.get("preferred_response") in (None, ""):
         return [], None
-    choice = row.choice(preferred, _ANSWERS)
-    texts = {
-        name: sys.intern(_without_end(row.text(f"{turn}_turn_{name}")))
-        for name in _ANSWERS
-        if row.get(f"{turn}_turn_{name}") is not None
-    }
+    choice = turn.choice("preferred_response", _ANSWERS)
+    texts = {name: sys.intern(_END.sub("", turn.text(name))) for name in turn.kept(*_ANSWERS)}
     if choice not in texts:
         return [], None
     answers = list(dict.fromkeys(texts.values()))
-    row.leave_out("answers that are missing beside a choice", len(_ANSWERS) - len(texts))
+    turn.leave_out("answers that are missing beside a choice", len(_ANSWERS) - len(texts))
     same = len(texts) - len(answers)
-    row.leave_out("answers with the same text as another of the turn", same)
+    turn.leave_out("answers with the same text as another of the turn", same)
     return answers, texts[choice]
-
-
-def _without_end(text: str) -> str:
-    """Remove end tokens and the white space around them."""
-    while (cut := text.rstrip()).endswith(_END):
-        text = cut.removesuffix(_END).rstrip()
-    return text
 
 
 def _votes(count: int, best: int) -> list[_Item]:
@@ -140,9 +126,8 @@ def _read_annotators(files: Published) -> Covariates:
     told: dict[str, dict[str, set[str]]] = {}
     for row in files.rows("conversations"):
         values = told.setdefault(row.annotator("annotator_id"), {})
-        about = {name: row.get(f"annotator_{name}") for name in _ABOUT}
-        about["assigned_lang"] = row.get("assigned_lang")
-        for name, value in row.with_values(about).known(*about).items():
+        about = row.part("annotator_").known(*_ABOUT) | row.known("assigned_lang")
+        for name, value in about.items():
             values.setdefault(name, set()).add(str(value))
     return {
         who: {name: " and ".join(sorted(texts)) for name, texts in values.items()}

@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from hidden_context.data.annotators import Covariates
-from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
+from hidden_context.data.collections.source import Examples, Published, Row, Source, user
 from hidden_context.data.example import Example
 
 _ANSWERS: Final = {"Yes": 1.0, "No": 0.0, "Unsure": None}
@@ -31,8 +31,12 @@ def _read(files: Published) -> Examples:
 
 
 def _example(row: Row, item: Any, said: list[dict[str, Any]]) -> Example:
+    """Make an example of a dialogue, whose turns begin with their speaker; the user begins."""
+    given = {"context": ""} if row.get("context") is None else row
+    before, turns = row.with_values(given).turns("context", _TURN)
+    chat = [*(user(before) if before.strip() else []), *turns]
     return row.example(
-        prompt=_read_turns(row),
+        prompt=[{**message, "content": message["content"].rstrip("\n")} for message in chat],
         responses=[row.text("response")],
         judgements=said,
         objective="unsafe",
@@ -46,14 +50,6 @@ def _entry(who: str, row: Row, field: str) -> dict[str, Any]:
     rating = None if empty else _ANSWERS[row.choice(field, _ANSWERS)]
     said = {"abstains": True} if rating is None else {"response": 0, "rating": rating}
     return {"annotator": who, **said}
-
-
-def _read_turns(row: Row) -> Messages:
-    """Read turns that begin with their speaker as chat messages; the user begins."""
-    given = {"context": ""} if row.get("context") is None else row
-    before, turns = row.with_values(given).turns("context", _TURN)
-    chat = [*(user(before) if before.strip() else []), *turns]
-    return [{**message, "content": message["content"].rstrip("\n")} for message in chat]
 
 
 def _read_annotators(files: Published) -> Covariates:

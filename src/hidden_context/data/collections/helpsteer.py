@@ -95,9 +95,9 @@ SOURCE = Source(
     holds=("ratings",),
     gives=(
         "answers rated from 0 to 4 for helpfulness, correctness, coherence, complexity and "
-        "verbosity, without annotators; each attribute has rows of its own, under its name in "
-        "objective and data_subset; in conversations also quality, toxicity, humor and creativity, "
-        "by people or a model: the files do not say which"
+        "verbosity, without annotators; each attribute has its own rows, under its name in "
+        "objective and data_subset; in conversations also quality, toxicity, humor and "
+        "creativity, by people or a model: the files do not say which"
     ),
     examples=_read,
 )

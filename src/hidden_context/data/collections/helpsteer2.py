@@ -50,7 +50,7 @@ def _read(files: Published) -> Examples:
     yield from map(_read_pair, files.rows("preference"))
     ratings = files.of_kind["ratings"]
     if len({type(next(files.rows_of(path))["helpfulness"]) is list for path in ratings}) > 1:
-        problem = "the files hold the same ratings twice, each annotator's and their means"
+        problem = "the files hold the same ratings twice: each annotator's and their means"
         raise files.error(problem, ratings[0])
     for row in files.rows("ratings"):
         yield row.example(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ _LABELS: Final = ("entailment", "neutral", "contradiction")
 def _read(files: Published) -> Examples:
     """Read each text once for each labelled objective."""
     if not files.of_kind["items"]:
-        raise files.error("annotators alone hold no labels", files.paths[0])
+        raise files.error("the files hold annotators but no labels", files.paths[0])
     for row in files.rows("items"):
         task, info = _task_of(row), row.object_or_empty("other_info")
         prompt, text = _texts(row, task)
@@ -142,7 +143,7 @@ def _paired(names: Sequence[str], row: Row, field: str, low: int, high: int) -> 
     """Pair the labels of a comma-separated text with the annotators in order."""
     labels = _parts_of(row, field)
     if labels and len(labels) != len(names):
-        problem = f"{len(labels)} labels are given by {len(names)} annotators"
+        problem = f"labels: {len(labels)}, annotators: {len(names)}; one by each is needed"
         raise row.error(problem, field)
     return [
         (who, float(row.with_values({field: label}).level(field, low, high)))
@@ -166,7 +167,7 @@ def _read_annotators(files: Published) -> Covariates:
         groups = [str(info.get(one, one)) for one in _parts_of(info, "annotators group")]
         groups = groups or [info.text(who) for who in names if who in info]
         if len(groups) not in (0, len(names)):
-            problem = f"{len(groups)} groups are given of {len(names)} annotators"
+            problem = f"groups: {len(groups)}, annotators: {len(names)}; one of each is needed"
             raise row.error(problem, "other_info")
         for who, group in zip(names, groups, strict=False):
             known.setdefault(f"{_task_of(row).name}:{who}", {})["group"] = group
@@ -185,12 +186,10 @@ def _read_annotators(files: Published) -> Covariates:
 def _described(row: Row) -> dict[str, str | float]:
     """Read an annotator's self-description, with age as a number."""
     values: dict[str, str | float] = {}
-    person = row.with_values({row["id"]: row}).object(row["id"])
-    for field, value in person.items():
-        if field == "id" or value in _UNKNOWN or value != value:
-            continue
-        name = field.lower().replace(" ", "_")
-        values[name] = person.number(field, 0, 150) if field == "Age" else person.text(field)
+    for field, value in row.items():
+        if field != "id" and value not in _UNKNOWN and value == value:
+            name = field.lower().replace(" ", "_")
+            values[name] = row.number(field, 0, 150) if field == "Age" else row.text(field)
     return values
 
 
@@ -213,7 +212,7 @@ class _Files(Published):
             raise self.error(f"an object is needed, not {describe(document)}", path)
         for number, (name, entry) in enumerate(document.items(), start=1):
             inner = Row({name: entry}, Place(path, number), self).object(name)
-            yield Row({**inner, "id": name}, inner.place, self)
+            yield inner.with_values({**inner, "id": name})
 
 
 def _is_document(path: Path) -> bool:
@@ -224,12 +223,10 @@ def _read_document(path: Path) -> Any:
     """Read a JSON document; two published files have a comma after their last entries."""
     try:
         return read_json(path)
-    except DataError as error:
-        try:
-            with open_binary(path) as file:
-                return loads(_TRAILING_COMMA.sub(rb"\1", file.read()))
-        except (ValueError, *GZIP_ERRORS):
-            raise error from None
+    except DataError:
+        with contextlib.suppress(ValueError, *GZIP_ERRORS), open_binary(path) as file:
+            return loads(_TRAILING_COMMA.sub(rb"\1", file.read()))
+        raise
 
 
 SOURCE = Source(

@@ -87,9 +87,7 @@ def _read_answers(files: Published) -> tuple[_Conversations, dict[int, dict[str,
     categories: dict[int, dict[str, Any]] = {}
     for row in files.rows("questions"):
         question = row.level("question_id")
-        turns[question] = row.listed_texts("turns")
-        if isinstance(row.get("category"), str):
-            categories[question] = row.kept("category")
+        turns[question], categories[question] = row.listed_texts("turns"), row.kept("category")
     if files.of_kind["answers"] and not turns:
         raise files.error("answers are given without their questions")
     texts: _Conversations = {}

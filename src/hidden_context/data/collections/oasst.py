@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source
@@ -11,89 +10,78 @@ from hidden_context.data.collections.source import Examples, Messages, Published
 _ROLES: Final = {"prompter": "user", "assistant": "assistant"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A message as published, with the name of its parent and its turn of a chat."""
-
-    row: Row
-    parent: str | None
-    turn: dict[str, str]
-
-
 def _read(files: Published) -> Examples:
     """Read each answer once per label, and the ranking of the answers to each message."""
-    found: dict[str, _Message] = {}
+    found: dict[str, Row] = {}
     for row in files.rows("trees", "messages"):
         if "message_id" in row:
             _add(row, found)
         else:
             _add_tree(row, found)
-    answers: dict[str, list[str]] = {}
-    for name, message in found.items():
-        if message.turn["role"] == "user":
-            if _labels(message.row):
-                message.row.leave_out("labelled messages of users, which are no answers")
-        elif message.row.get("deleted") is True:
-            message.row.leave_out("answers that were deleted")
-        elif (prompt := _thread(message.parent, found)) is None:
-            message.row.leave_out("answers to a message that is not in the files")
+    answers: dict[str, list[Row]] = {}
+    for message in found.values():
+        if message["role"] == "prompter":
+            if _labels(message):
+                message.leave_out("labelled user messages, which are not answers")
+        elif message.get("deleted") is True:
+            message.leave_out("answers that were deleted")
+        elif (prompt := _thread(message.get("parent_id"), found)) is None:
+            message.leave_out("answers to a message that is not in the files")
         else:
-            answers.setdefault(str(message.parent), []).append(name)
-            yield from _rated(name, message, prompt)
-    for parent, names in answers.items():
-        yield from _ranked(names, _thread(parent, found) or [], found)
+            answers.setdefault(message["parent_id"], []).append(message)
+            yield from _rated(message, prompt)
+    for parent, messages in answers.items():
+        yield from _ranked(messages, _thread(parent, found) or [])
 
 
-def _add_tree(row: Row, found: dict[str, _Message]) -> None:
+def _add_tree(row: Row, found: dict[str, Row]) -> None:
     """Add the messages of a tree, in which a message contains its replies."""
     passed = {"message_tree_id": row.text("message_tree_id")}
     waiting: list[tuple[Row, str | None]] = [(row.object("prompt"), None)]
     while waiting:
         message, parent = waiting.pop()
-        name = _add(message.with_values({**passed, **message, "parent_id": parent}), found)
-        waiting += [(reply, name) for reply in reversed(message.entries_or_none("replies"))]
+        _add(message.with_values({**passed, **message, "parent_id": parent}), found)
+        replies = reversed(message.entries_or_none("replies"))
+        waiting += [(reply, message["message_id"]) for reply in replies]
 
 
-def _add(row: Row, found: dict[str, _Message]) -> str:
+def _add(row: Row, found: dict[str, Row]) -> None:
     """Add a message under its name."""
     name = row.text("message_id")
     if name in found:
         problem = f"message {name} occurs twice, and its labels would count twice"
         raise row.error(problem, "message_id")
-    above = None if row.get("parent_id") is None else row.text("parent_id")
-    role = _ROLES[row.choice("role", _ROLES)]
-    found[name] = _Message(row, above, {"role": role, "content": row.text("text")})
-    return name
+    row.texts("text", *row.kept("parent_id"))
+    row.choice("role", _ROLES)
+    found[name] = row
 
 
-def _thread(name: str | None, found: Mapping[str, _Message]) -> Messages | None:
+def _thread(name: str | None, found: Mapping[str, Row]) -> Messages | None:
     """Return the chat that ends in a message, or None if the files lack one of its messages."""
     chat: Messages = []
     while name is not None:
         message = found.get(name)
         if message is None or len(chat) > len(found):
             return None
-        chat.append(message.turn)
-        name = message.parent
+        chat.append({"role": _ROLES[message["role"]], "content": message["text"]})
+        name = message.get("parent_id")
     return chat[::-1] or None
 
 
-def _rated(name: str, message: _Message, prompt: Messages) -> Examples:
+def _rated(message: Row, prompt: Messages) -> Examples:
     """Read the mean label for each attribute and the number of people behind the mean."""
-    for attribute, label in _labels(message.row).items():
+    for attribute, label in _labels(message).items():
         if label.get("value") is None:
             label.leave_out("labels without a value")
             continue
         value, count = label.number("value", 0, 1), label.level("count", 1)
-        yield message.row.example(
+        yield message.example(
             prompt=prompt,
-            responses=[message.turn["content"]],
+            responses=[message["text"]],
             judgements=[{"response": 0, "rating": value, "count": count}],
             criterion=attribute,
-            item=name,
-            **message.row.kept(
-                *("lang", "review_result", "synthetic", "model_name", "message_tree_id")
-            ),
+            item=message["message_id"],
+            **message.kept("lang", "review_result", "synthetic", "model_name", "message_tree_id"),
         )
 
 
@@ -103,25 +91,24 @@ def _labels(row: Row) -> dict[str, Row]:
     if isinstance(labels.get("name"), list):
         lists = [labels["name"], labels.get("value"), labels.get("count")]
         if not all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
-            problem = "lists of names, values and counts of one length are needed"
+            problem = "lists of names, values and counts with the same length are needed"
             raise row.error(problem, "labels")
         entries = zip(*lists, strict=True)
         labels = labels.with_values({str(n): {"value": v, "count": c} for n, v, c in entries})
     return {name: labels.object(name) for name, label in labels.items() if label is not None}
 
 
-def _ranked(names: Sequence[str], prompt: Messages, found: Mapping[str, _Message]) -> Examples:
+def _ranked(messages: Sequence[Row], prompt: Messages) -> Examples:
     """Read the order of the answers to a message, combined from several people's rankings."""
-    ranked = [name for name in names if found[name].row.get("rank") is not None]
+    ranked = [message for message in messages if message.get("rank") is not None]
     if len(ranked) > 1:
-        rows = [found[name].row for name in ranked]
-        yield rows[0].example(
+        yield ranked[0].example(
             prompt=prompt,
-            responses=[found[name].turn["content"] for name in ranked],
-            judgements=[{"ranks": [row.level("rank", 0) + 1 for row in rows]}],
+            responses=[message["text"] for message in ranked],
+            judgements=[{"ranks": [message.level("rank", 0) + 1 for message in ranked]}],
             data_subset="ranking",
-            items=ranked,
-            **rows[0].kept("lang", "message_tree_id"),
+            items=[message["message_id"] for message in ranked],
+            **ranked[0].kept("lang", "message_tree_id"),
         )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple, TypeAlias
 
 from hidden_context.data.annotators import Covariates
 from hidden_context.data.collections.source import Examples, Messages, Published, Row, Source, user
@@ -24,22 +23,17 @@ _NESTED: Final = {
 }
 
 
-@dataclass
-class _Turn:
+class _Turn(NamedTuple):
     """A person's message with its row and the answers."""
 
     row: Row
-    asked: str
-    answers: list[Row] = field(default_factory=list)
-
-
-@dataclass
-class _Chat:
-    """A conversation with its row, its person and its turns by number."""
-
-    row: Row
     who: str
-    turns: dict[int, _Turn] = field(default_factory=dict)
+    asked: str
+    answers: list[Row]
+
+
+_Chat: TypeAlias = "dict[int, _Turn]"
+"""The turns of a conversation by number."""
 
 
 def _read(files: Published) -> Examples:
@@ -48,7 +42,7 @@ def _read(files: Published) -> Examples:
     if chats and utterances:
         raise files.error("conversations and utterances hold the same ratings", utterances[0])
     if not chats and not utterances:
-        raise files.error("a survey alone holds no ratings", files.paths[0])
+        raise files.error("the files hold a survey but no ratings", files.paths[0])
     for row in files.rows("conversations", once="conversation_id"):
         yield from _examples(_read_conversation(row))
     for chat in _read_utterances(files):
@@ -56,65 +50,67 @@ def _read(files: Published) -> Examples:
 
 
 def _read_conversation(row: Row) -> _Chat:
-    chat = _Chat(row, row.annotator("user_id"))
+    chat: _Chat = {}
+    who = row.annotator("user_id")
     for said in row.entries("conversation_history"):
         turn, text = said.level("turn", 0), said.text("content")
         if said.choice("role", ("user", "model")) == "model":
-            if turn not in chat.turns:
+            if turn not in chat:
                 raise said.error(f"an answer comes before the message of turn {turn}", "turn")
-            chat.turns[turn].answers.append(said)
-        elif turn in chat.turns:
+            chat[turn].answers.append(said)
+        elif turn in chat:
             raise said.error(f"turn {turn} has two messages of the person", "turn")
         else:
-            chat.turns[turn] = _Turn(row, text)
+            chat[turn] = _Turn(row, who, text, [])
     return chat
 
 
-def _read_utterances(files: Published) -> list[_Chat]:
+def _read_utterances(files: Published) -> Iterable[_Chat]:
     """Collect the rows of every conversation, one per answer; the row order has no meaning."""
     chats: dict[str, _Chat] = {}
     for row in files.rows("utterances", once="utterance_id"):
         who, asked = row.annotator("user_id"), row.text("user_prompt")
-        chat = chats.setdefault(row.text("conversation_id"), _Chat(row, who))
-        turn = chat.turns.setdefault(row.level("turn", 0), _Turn(row, asked))
-        if (chat.who, turn.asked) != (who, asked):
+        chat = chats.setdefault(row.text("conversation_id"), {})
+        turn = chat.setdefault(row.level("turn", 0), _Turn(row, who, asked, []))
+        if (next(iter(chat.values())).who, turn.asked) != (who, asked):
             problem = "an earlier row of this turn has another person or another message"
             raise row.error(problem, "user_id, user_prompt")
         turn.answers.append(row.with_values({**row, "content": row.text("model_response")}))
     for chat in chats.values():
-        for turn in chat.turns.values():
+        for turn in chat.values():
             turn.answers.sort(key=lambda answer: str(answer.get("within_turn_id")))
-    return list(chats.values())
+    return chats.values()
 
 
 def _examples(chat: _Chat) -> Examples:
     """Make an example of each turn; the chat continues with the chosen answer."""
     history: Messages | None = []
-    for expected, (number, turn) in enumerate(sorted(chat.turns.items())):
+    for expected, (number, turn) in enumerate(sorted(chat.items())):
         if history is None or number != expected:
             history = None
-            chat.row.leave_out(_NO_CHAT)
+            turn.row.leave_out(_NO_CHAT)
             continue
         history = history + user(turn.asked)
         rated = [answer for answer in turn.answers if answer.get("score") is not None]
-        chat.row.leave_out("answers without a score", len(turn.answers) - len(rated))
+        turn.row.leave_out("answers without a score", len(turn.answers) - len(rated))
         scores = [float(answer.level("score", 1, 100)) for answer in rated]
         if rated:
             yield turn.row.example(
                 prompt=history,
                 responses=[_content(answer) for answer in rated],
                 judgements=[
-                    {"annotator": chat.who, "response": place, "rating": score}
+                    {"annotator": turn.who, "response": place, "rating": score}
                     for place, score in enumerate(scores)
                 ],
-                conversation_id=chat.row.get("conversation_id"),
                 turn=number,
                 models=[answer.get("model_name") for answer in rated],
-                **chat.row.kept("conversation_type", "included_in_balanced_subset"),
+                **turn.row.kept(
+                    *("conversation_id", "conversation_type", "included_in_balanced_subset")
+                ),
             )
         chosen = {_content(one) for one in turn.answers if one.get("if_chosen") is True}
-        (text,) = chosen if len(chosen) == 1 else (None,)
-        history = None if text is None else [*history, {"role": "assistant", "content": text}]
+        said = [{"role": "assistant", "content": text} for text in chosen]
+        history = history + said if len(said) == 1 else None
 
 
 def _content(answer: Row) -> str:
@@ -154,9 +150,7 @@ SOURCE = Source(
     ),
     columns={
         "conversations": ("conversation_id", "user_id", "conversation_history"),
-        "utterances": (
-            *("utterance_id", "user_id", "turn", "user_prompt", "model_response", "score"),
-        ),
+        "utterances": ("utterance_id", "user_id", "turn", "user_prompt", "model_response", "score"),
         "survey": ("user_id", "stated_prefs", "age"),
     },
     holds=("ratings", "annotators", "covariates"),

@@ -159,19 +159,21 @@ class Row(dict[str, Any]):
         value = self.get(field)
         text = value.lower() if isinstance(value, str) else value
         if text not in ("true", "false") and not isinstance(value, bool):
-            raise self.unfit("a truth value", field)
+            raise self.unfit("true or false", field)
         return text in (True, "true")
 
-    def number(self, field: str, low: float = -math.inf, high: float = math.inf) -> float:
+    def number(
+        self, field: str, low: float = -math.inf, high: float = math.inf, kind: str = "a number"
+    ) -> float:
         """Return a number within a range, which CSV writes as text."""
         value = self.get(field)
         if isinstance(value, str):
             with contextlib.suppress(ValueError):
                 value = float(value)
-        name = self.at + field
-        number = read_number(value, name, self.place, low=low, high=high, remedy=AS_PUBLISHED)
+        limits: dict[str, Any] = {"low": low, "high": high, "remedy": AS_PUBLISHED, "kind": kind}
+        number = read_number(value, self.at + field, self.place, **limits)
         if number is None:
-            raise self.unfit("a number", field)
+            raise self.unfit(kind, field)
         return number
 
     def numbers(self, *fields: str) -> dict[str, float]:
@@ -180,10 +182,7 @@ class Row(dict[str, Any]):
 
     def level(self, field: str, low: float = -math.inf, high: float = math.inf) -> int:
         """Return an integer within a range, which CSV writes as text."""
-        number = self.number(field, low, high)
-        if not number.is_integer():
-            raise self.error(f"an integer is needed, not {number!r}", field, AS_PUBLISHED)
-        return int(number)
+        return int(self.number(field, low, high, "an integer"))
 
     def listed(self, field: str, what: str) -> list[Any]:
         """Return a list that must not be empty; ``what`` names an entry in errors."""
@@ -216,6 +215,11 @@ class Row(dict[str, Any]):
     def object_or_empty(self, field: str) -> Row:
         """Return the object of a field as a row, which is empty if the object is missing."""
         return self.with_values({field: self.get(field) or {}}).object(field)
+
+    def part(self, prefix: str) -> Row:
+        """Return the columns whose names begin with a prefix, named by what follows."""
+        values = {name[len(prefix) :]: self[name] for name in self if name.startswith(prefix)}
+        return Row(values, self.place, self.files, self.at + prefix)
 
     def with_values(self, values: Mapping[str, Any]) -> Row:
         """Return a row with other values and the same place."""

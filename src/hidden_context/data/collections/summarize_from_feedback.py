@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from hidden_context.data.collections.source import Examples, Published, Row, Source, user
@@ -11,8 +11,7 @@ from hidden_context.data.collections.source import Examples, Published, Row, Sou
 _AXES: Final = ("overall", "accuracy", "coverage", "coherence")
 _TELLING: Final = ("id", "post", "article")
 
-_Key: TypeAlias = "tuple[Any, ...]"
-_Items: TypeAlias = "dict[_Key, tuple[Row, dict[str, Any]]]"
+_Items: TypeAlias = "dict[tuple[str | None, ...], tuple[Row, dict[str, Any]]]"
 
 
 def _read(files: Published) -> Examples:
@@ -31,15 +30,11 @@ def _add_vote(row: Row, items: _Items) -> None:
     summaries = list(row.entries("summaries"))
     if len(summaries) != 2:
         raise row.error(f"two summaries are needed, not {len(summaries)}", "summaries")
-    texts = [sys.intern(one.text("text")) for one in summaries]
-    key = ("comparisons", *_told_apart(row), *sorted(texts))
-    if key not in items:
-        items[key] = row.with_values({}), _item(row, summaries, "overall", "comparisons")
-    item = items[key][1]
+    item = _item(row, summaries, "overall", "comparisons", items)
     item["judgements"].append(
         {
-            "annotator": sys.intern(row.annotator("worker")),
-            "comparison": [0, 1] if item["responses"] == texts else [1, 0],
+            "annotator": row.annotator("worker"),
+            "comparison": [0, 1] if item["responses"][0] == summaries[0]["text"] else [1, 0],
             "preference": 1.0 - row.level("choice", 0, 1),
             **row.object_or_empty("extra").numbers("confidence"),
         }
@@ -48,46 +43,46 @@ def _add_vote(row: Row, items: _Items) -> None:
 
 def _add_ratings(row: Row, items: _Items) -> None:
     """Add a worker's ratings of one summary, from 1 to 7; unrated axes are skipped."""
-    summary = row.object("summary")
-    text = sys.intern(summary.text("text"))
-    axes, worker = summary.object("axes"), sys.intern(row.annotator("worker"))
+    summary, worker = row.object("summary"), row.annotator("worker")
+    axes = summary.object("axes")
     if axes.get("compatible") is not None:
         row.leave_out("answers about 'compatible', which are yes or no")
-    begun = _told_apart(row)
-    for axis in _AXES:
-        if axes.get(axis) is None:
-            continue
-        key = ("axes", *begun, text, axis)
-        if key not in items:
-            items[key] = row.with_values({}), _item(row, [summary], axis, f"axis_{axis}")
+    for axis in axes.kept(*_AXES):
+        item = _item(row, [summary], axis, f"axis_{axis}", items)
         rating = float(axes.level(axis, 1, 7))
-        items[key][1]["judgements"].append({"annotator": worker, "response": 0, "rating": rating})
+        item["judgements"].append({"annotator": worker, "response": 0, "rating": rating})
 
 
-def _told_apart(row: Row) -> _Key:
-    """Return the key of the summarised text and its split; equal texts are stored once."""
-    known = row.object("info").items()
-    info = row["info"] = {name: _interned(value) for name, value in known if value is not None}
+def _item(
+    row: Row, summaries: Sequence[Row], objective: str, subset: str, items: _Items
+) -> dict[str, Any]:
+    """Return the item of a row, or begin one, whose prompt is written at the end.
+
+    Equal texts are stored once, because the files repeat a post for every vote.
+    """
+    texts = [sys.intern(summary.text("text")) for summary in summaries]
+    known = row.object("info")
+    info = known.with_values(
+        {n: sys.intern(v) if type(v) is str else v for n, v in known.items() if v is not None}
+    )
     if isinstance(info.get("id"), int):
         info["id"] = str(info["id"])
-    told = [row.object("info").text(name) if name in info else None for name in _TELLING]
-    return *told, None if row.get("split") is None else row.text("split")
-
-
-def _item(row: Row, summaries: list[Any], objective: str, subset: str) -> dict[str, Any]:
-    """Begin an item; its prompt is written at the end."""
-    info = row["info"]
-    columns = {"item": info.get("id"), "split": _interned(row.get("split"))}
-    columns |= {name: info.get(name) for name in ("subreddit", "site", "title")}
-    return {
-        "prompt": info,
-        "responses": [_interned(one["text"]) for one in summaries],
-        "judgements": [],
-        "objective": objective,
-        "data_subset": subset,
-        "policies": [_interned(one.get("policy")) for one in summaries],
-        **{name: value for name, value in columns.items() if value is not None},
-    }
+    told = [info.text(name) if name in info else None for name in _TELLING]
+    split = None if row.get("split") is None else row.text("split")
+    key = (*told, split, subset, *sorted(texts))
+    if key not in items:
+        about = info.with_values({**info, "item": info.get("id"), "split": split})
+        item = {
+            "prompt": info,
+            "responses": texts,
+            "judgements": [],
+            "objective": objective,
+            "data_subset": subset,
+            "policies": [summary.get("policy") for summary in summaries],
+            **about.kept("item", "split", "subreddit", "site", "title"),
+        }
+        items[key] = row.with_values({}), item
+    return items[key][1]
 
 
 def _prompt_of(info: Mapping[str, Any], row: Row) -> str:
@@ -99,11 +94,6 @@ def _prompt_of(info: Mapping[str, Any], row: Row) -> str:
     if "article" in info:
         return f"{title}{info['article']}\n\nTL;DR:"
     raise row.error("a 'post' or an 'article' is needed", "info")
-
-
-def _interned(value: Any) -> Any:
-    """Return the same object for equal texts, because the files repeat a post for every vote."""
-    return sys.intern(value) if type(value) is str else value
 
 
 SOURCE = Source(

@@ -59,7 +59,12 @@ def _read_xml(path: Path, files: Published) -> Iterator[Row]:
             for _, element in ElementTree.iterparse(file):
                 if element.tag == "annotatedArgumentPair":
                     number += 1
-                    yield Row(_read_pair(element), Place(path, number), files)
+                    pair = {name: element.findtext(at) for name, at in _PAIR.items()}
+                    said = element.iterfind("mTurkAssignments/mTurkAssignment")
+                    votes = [
+                        {name: vote.findtext(at) for name, at in _VOTE.items()} for vote in said
+                    ]
+                    yield Row({**pair, "votes": votes}, Place(path, number), files)
                     element.clear()
         except (ElementTree.ParseError, *GZIP_ERRORS) as error:
             problem = f"the XML cannot be read after pair {number}: {error}"
@@ -67,12 +72,6 @@ def _read_xml(path: Path, files: Published) -> Iterator[Row]:
             raise DataError(problem, file=path, remedy=remedy) from error
     if number == 0:
         raise files.error("the file has no 'annotatedArgumentPair'", path)
-
-
-def _read_pair(pair: ElementTree.Element) -> dict[str, Any]:
-    votes = pair.iterfind("mTurkAssignments/mTurkAssignment")
-    said = [{name: vote.findtext(tag) for name, tag in _VOTE.items()} for vote in votes]
-    return {name: pair.findtext(path) for name, path in _PAIR.items()} | {"votes": said}
 
 
 SOURCE = Source(

@@ -17,7 +17,7 @@ _BEST: Final = {**dict.fromkeys(ASPECTS, 5), "overall": 10}
 def _read(files: Published) -> Examples:
     """Read each prompt with its answers once per aspect and once overall, or pairs of answers."""
     if files.of_kind["answers"] and files.of_kind["pairs"]:
-        problem = "the files hold the same ratings twice, single ones and their means"
+        problem = "the files hold the same ratings twice: single ratings and their means"
         raise files.error(problem, files.of_kind["pairs"][0])
     for row in files.rows("answers"):
         yield from _examples(row)
@@ -64,8 +64,10 @@ def _rated(number: int, answer: Row, objective: str) -> list[dict[str, Any]]:
         answer.leave_out(f"ratings for {objective} that are not from 1 to {_BEST[objective]}")
         return []
     if overall and value == _BEST["overall"] and _is_poor(answer):
-        reason = "overall ratings of 10 for answers with low ratings, a known error of the first"
-        answer.leave_out(f"{reason} version")
+        answer.leave_out(
+            "overall ratings of 10 for answers with low aspect ratings, a known error in the first "
+            "version"
+        )
         return []
     return [{"annotator": _JUDGE, "response": number, "rating": value}]
 
@@ -123,9 +125,9 @@ SOURCE = Source(
     },
     holds=("comparisons", "ratings", "abstentions", "annotators"),
     gives=(
-        "four answers of models with GPT-4's ratings, 1 to 5, for instruction_following, honesty, "
-        "truthfulness and helpfulness, and 1 to 10 overall, each in a row of its own: choose one "
-        "with --data_subset helpfulness; N/A is an abstention; or pairs of two answers with the "
+        "four answers of models with GPT-4's ratings, 1 to 5, for instruction_following, honesty,"
+        " truthfulness and helpfulness, and 1 to 10 overall, each in its own row: choose one with"
+        " --data_subset helpfulness; N/A is an abstention; or pairs of two answers with the "
         "difference of their mean ratings as margin; no person judged"
     ),
     examples=_read,

@@ -70,7 +70,7 @@ def _records(path: Path, files: Published) -> Iterator[list[_Side]]:
         place = Place(path, number)
         first, second = (Row(one, place, files, f"[{n}].") for n, one in enumerate(pair))
         if first.get("question") != second.get("question"):
-            problem = "the two records are of different questions"
+            problem = "the two records answer different questions"
             raise place.error(problem, "[0].question, [1].question", files.remedy)
         yield [(first, ""), (second, "")]
 

@@ -5,30 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from hidden_context.data.checks import Place, describe
 from hidden_context.data.example import Example, read_tools
 from hidden_context.data.importers import benchmarks, judgements, pairs, rankings, ratings
 
-
-class Importer(Protocol):
-    """An importer of one kind of row."""
-
-    def recognises(self, row: Mapping[str, Any], /) -> bool:
-        """Return whether a row is of this kind."""
-
-    def read(self, row: dict[str, Any], place: Place, /) -> Example:
-        """Read a row of this kind."""
-
-
-IMPORTERS: Final[tuple[Importer, ...]] = (
+IMPORTERS: Final = (
     pairs,
     judgements,
     rankings,
     ratings,
     benchmarks,
 )
+"""Each has ``recognises(row)``, whether a row is of its kind, and ``read(row, place)``."""
 
 
 def read_row(
@@ -49,7 +39,7 @@ def read_row(
     """
     importer = next((one for one in IMPORTERS if one.recognises(row)), pairs)
     place = Place(file, line)
-    example = importer.read(row, place)
+    example: Example = importer.read(row, place)
     _check_groups(row, place)
     return dataclasses.replace(
         example,

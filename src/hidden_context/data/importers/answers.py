@@ -61,7 +61,7 @@ def refuse(row: Mapping[str, Any], fields: Iterable[str], problem: str, place: P
     """
     for field in fields:
         if row.get(field) is not None:
-            raise place.error(problem, field, "Leave it out, or write rows of one kind")
+            raise place.error(problem, field, "Leave it out, or give it its own row or entry")
 
 
 def of_row(row: Mapping[str, Any], place: Place) -> Said:
@@ -125,17 +125,17 @@ def _check_entry(entry: Mapping[str, Any], field: str, prefix: str, place: Place
     unknown, fields = _unknown_keys(entry, field), (*_WHO, *ENTRY_KEYS[field])
     given = [key for key in fields if entry.get(key) is not None]
     if unknown and not (given and any(key in entry for key in ENTRY_KEYS[field])):
-        problem = f"the entry has unknown keys alone: {', '.join(map(repr, unknown))}"
+        problem = f"the entry has only unknown keys: {', '.join(map(repr, unknown))}"
         remedy = f"The keys that are read are {', '.join(fields)}; 'abstains' is true or left out"
         raise place.error(problem, prefix, remedy)
     abstains = entry.get("abstains")
     if abstains is not None and not isinstance(abstains, bool):
-        problem = f"a truth value is needed, not {describe(abstains)}"
+        problem = f"true or false is needed, not {describe(abstains)}"
         raise place.error(problem, f"{prefix}.abstains", "Write true, or leave it out")
     votes = [key for key in given if abstains and key not in (*_WHO, "abstains")]
     if votes:
-        problem = "an abstention goes without it"
-        raise place.error(problem, f"{prefix}.{votes[0]}", "Leave it or 'abstains' out")
+        problem = "an abstention cannot have this key"
+        raise place.error(problem, f"{prefix}.{votes[0]}", "Remove this key or 'abstains'")
 
 
 def _unknown_keys(entry: Mapping[str, Any], field: str) -> list[str]:

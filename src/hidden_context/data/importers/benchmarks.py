@@ -44,9 +44,8 @@ def read(row: dict[str, Any], place: Place) -> Example:
         DataError: If a column is missing or of the wrong kind, or belongs to a pair (such as
             ``margin``), naming file, line and field.
     """
-    refuse(
-        row, PAIR_COLUMNS, "the column says something of a pair that has no list or label", place
-    )
+    problem = "the column describes a plain pair, not lists of answers or a label"
+    refuse(row, PAIR_COLUMNS, problem, place)
     plain = plain_row(row, place)
     if not has_lists(row):
         return dataclasses.replace(pairs.read(plain, place), columns=row)

@@ -84,9 +84,8 @@ def _read_answer(entry: Mapping[str, Any], prefix: str, count: int, place: Place
     kind, value = said[0], entry[said[0]]
     foreign = [] if kind == "comparison" else list(COMPARISON_COLUMNS)
     foreign += [] if kind == "response" else ["rating"]
-    for name in foreign:
-        if entry.get(name) is not None:
-            raise place.error(f"{kind!r} goes without it", f"{prefix}{name}", _EXAMPLE)
+    given = {f"{prefix}{name}": entry.get(name) for name in foreign}
+    refuse(given, given, f"an entry with {kind!r} cannot have this key", place)
     if kind == "comparison":
         return _read_two(value, entry, prefix, count, place)
     if kind == "ranks":

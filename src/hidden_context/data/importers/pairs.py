@@ -20,7 +20,7 @@ from hidden_context.data.importers.answers import (
     rated,
     read_comparison,
 )
-from hidden_context.data.importers.prompts import divide
+from hidden_context.data.importers.prompts import check_alike, divide
 from hidden_context.data.published import has_lists
 
 SIDES = ("chosen", "rejected")
@@ -65,13 +65,10 @@ def read(row: dict[str, Any], place: Place) -> Example:
     Raises:
         DataError: If a column is missing or of the wrong kind, naming file, line and field.
     """
-    chosen, rejected = (_read_side(row, side, place) for side in SIDES)
-    if isinstance(chosen, str) != isinstance(rejected, str):
-        problem = "'chosen' and 'rejected' have to be both text or both chat messages"
-        raise place.error(problem, "rejected", _COLUMNS_REMEDY)
+    sides = [_read_side(row, side, place) for side in SIDES]
+    check_alike(dict(zip(SIDES, sides, strict=True)), place, _COLUMNS_REMEDY)
     judgements = _read_judgements(row, place)
     prompt = read_conversation(row.get("prompt") or "", "prompt", place)
-    sides = (chosen, rejected)
     prompt, responses = divide(prompt, sides, sides)
     return Example(prompt, responses, judgements, row)
 

@@ -147,12 +147,12 @@ def divide_given(
     start, responses = divide(prompt, sides, told)
     if is_blank(start):
         raise place.error(
-            "the responses all have the prompt inside, but do not begin alike",
+            "all responses contain the prompt, but their beginnings differ",
             "responses",
-            "Leave the prompt out of them, or spell what stands before it alike",
+            "Remove the prompt from the responses, or use the same text before the prompt",
         )
-    alike = [isinstance(side, str) == isinstance(start, str) for side in sides]
+    kind = str if isinstance(start, str) else list
     return start, tuple(
-        side if same and is_blank(side) else response  # blank, whatever is put between
-        for side, same, response in zip(sides, alike, responses, strict=True)
+        side if isinstance(side, kind) and is_blank(side) else response  # whatever is put between
+        for side, response in zip(sides, responses, strict=True)
     )

@@ -53,7 +53,7 @@ def read(row: dict[str, Any], place: Place) -> Example:
         DataError: If a column is missing or of the wrong kind or length, belongs to a pair (such
             as ``margin``), or ratings contradict the ranks, naming file, line and field.
     """
-    problem = "the column says something of one pair, but this row is a ranking"
+    problem = "the column describes one pair, but this row is a ranking"
     refuse(row, PAIR_COLUMNS, problem, place)
     prompt = read_conversation(row.get("prompt") or "", "prompt", place)
     if is_blank(prompt):
@@ -121,5 +121,5 @@ def _check_order(ranks: list[int], ratings: tuple[Judgement, ...], place: Place)
                 f"by 'ranks' response {better.response} is better than {worse.response}, by "
                 "'ratings' it is worse",
                 "ranks, ratings",
-                f"{_RANKS_REMEDY}; what other people say is written as 'judgements'",
+                f"{_RANKS_REMEDY}; write other people's answers as 'judgements'",
             )

@@ -50,7 +50,7 @@ class SplitOptions:
         """Make the options from flags; ``balance`` is a file, or ``true`` for one beside the data.
 
         Raises:
-            ConfigError: If the manifest is to lie beside data that is no local file or folder.
+            ConfigError: If the manifest is to lie beside data that is not a local file or folder.
         """
         if balance in (None, "", "false"):
             return cls(by)
@@ -84,7 +84,7 @@ class SplitOptions:
             there = dict.fromkeys(name for example in examples for name in example.columns)
             problem = f"{len(without)} of {len(examples)} examples have no value to divide by"
             remedy = (
-                "Give --split_by a column that every row fills (there: "
+                "Give --split_by a column with a value in every row (there: "
                 f"{', '.join(there) or 'none'})"
             )
             raise without[0].place(source).error(problem, self.by, remedy)
@@ -113,7 +113,10 @@ def _value_of(example: Example, column: str, source: str | None) -> str:
         return value
     said = {_spelt(judgement.columns.get(column)) for judgement in example.judgements} - {""}
     if len(said) > 1:
-        problem = f"the judgements of this example differ in it ({', '.join(sorted(said)[:3])})"
+        problem = (
+            "the judgements of this example have different values in this column "
+            f"({', '.join(sorted(said)[:3])})"
+        )
         remedy = "Write a row for each judgement, or divide by another column with --split_by"
         raise example.place(source).error(problem, column, remedy)
     if not said and column == "response":
@@ -144,8 +147,7 @@ def prompt_fraction(prompt_key: str, salt: str = "") -> float:
     Returns:
         A float in [0, 1).
     """
-    content = f"{salt}\0{prompt_key}".encode("utf-8", "surrogatepass")
-    digest = hashlib.sha256(content).digest()
+    digest = hashlib.sha256(f"{salt}\0{prompt_key}".encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
 
 
@@ -174,14 +176,10 @@ def split_by_prompt(
         DataError: If an example has no value of the column to divide by.
     """
     if not 0.0 <= fraction <= 1.0:
-        raise ConfigError(f"A fraction between 0 and 1 is needed to split by, not {fraction}.")
+        raise ConfigError(f"The fraction to hold out has to be between 0 and 1, not {fraction}.")
     shares = {"rest": 1 - fraction, "held out": fraction}
     sides = _sides(examples, shares, salt, options, source, lambda x: [*shares][x < fraction])
-    rest, held_out = (
-        [each for each, side in zip(examples, sides, strict=True) if side == wanted]
-        for wanted in shares
-    )
-    return rest, held_out
+    return _parted(examples, sides, "held out")
 
 
 def fold_of(prompt_key: str, k: int, salt: str = FOLD_SALT) -> int:
@@ -215,11 +213,15 @@ def folds(
     names = [f"fold {number}" for number in range(k)]
     shares = dict.fromkeys(names, 1 / k)
     sides = _sides(examples, shares, FOLD_SALT, options, source, lambda x: names[int(x * k)])
+    return [_parted(examples, sides, name) for name in names]
+
+
+def _parted(
+    examples: Sequence[Example], sides: Sequence[str], name: str
+) -> tuple[list[Example], list[Example]]:
+    """Return the examples on other sides, and the examples on the named side."""
     both = list(zip(examples, sides, strict=True))
-    return [
-        ([one for one, side in both if side != name], [one for one, side in both if side == name])
-        for name in names
-    ]
+    return [one for one, side in both if side != name], [one for one, side in both if side == name]
 
 
 def _sides(
@@ -238,7 +240,10 @@ def _sides(
         reason = f"examples of one {options.unit} stay together, up to {most} of them"
     else:
         sides = [hashed(prompt_fraction(key, salt)) for key in keys]
-        reason = f"a hash decides for each {options.unit}. --split_balance balances them by size"
+        reason = (
+            f"a hash decides the side of each {options.unit}; --split_balance balances the sides "
+            "by size"
+        )
     total, counts = len(keys), Counter(sides)
     sizes = [counts[side] for side in shares if side != "rest"]
     share = shares["held out"] if "rest" in shares else 1 / len(shares)
@@ -249,7 +254,7 @@ def _sides(
         rows = " to ".join(map(str, found))
         side = "Each fold" if len(sizes) > 1 else f"The {salt} set"
         warnings.warn(
-            f"{side} was to have {share:.1%} of the examples and has {got} ({rows} of {total}): "
+            f"{side} should have {share:.1%} of the examples but has {got} ({rows} of {total}): "
             f"{reason}.",
             HiddenContextWarning,
             stacklevel=3,

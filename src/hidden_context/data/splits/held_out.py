@@ -72,14 +72,13 @@ def check_sides(
         return
     groups = len({*options.keys(data.examples)})
     side = "held-out" if rest else "training"
-    units = "prompts" if options.by is None else f"values of {options.by!r}"
     way = (
         "divide by another column, such as --split_by annotator or --split_by response"
         if groups == 1 or options.manifest is not None
         else "balance the sides with --split_balance"
     )
     raise DataError(
-        f"dividing {groups} {units} leaves the {side} side without examples",
+        f"dividing by the {options.unit} leaves no example on the {side} side (groups: {groups})",
         file=data.report.source,
         remedy=f"Give more data, hold out another fraction, take fewer folds, or {way}",
     )
@@ -103,20 +102,10 @@ def hold_out(
     """
     rest, held_out = split_by_prompt(data.examples, fraction, salt, options, data.report.source)
     check_sides(data, rest, held_out, options)
-    part = ExampleData(held_out, data.report.part(f"held out for {name}", held_out))
+    source = f"{data.report.source} (held out for {name})"
     data.examples, data.report.rows = rest, data.report.rows - len(held_out)
     limit_examples(data, 0)  # updates the count of kept examples
-    return part
-
-
-def _split_to_divide(
-    data_path: str | Path, data_subset: str, split: str, other: str, revision: str | None
-) -> str:
-    """Return whichever split exists; return the first if both or neither exist."""
-    if is_single_table(data_path):
-        return split
-    there = available_splits(data_path, data_subset, revision=revision)
-    return other if split not in there and other in there else split
+    return limit_examples(ExampleData(held_out, ReadReport(source, len(held_out))), 0)
 
 
 def load_splits(
@@ -177,8 +166,8 @@ def load_splits(
                 f"--eval_fraction, or give --eval_split {train_split} to divide that one."
             )
         divided = eval_fraction > 0 or eval_split not in there
-        if eval_fraction > 0:
-            source = _split_to_divide(data_path, data_subset, train_split, eval_split, revision)
+        if eval_fraction > 0 and eval_split in there:
+            source = eval_split  # the only one of the two
     return divide_sets(
         load(source, on_malformed=on_malformed),
         None if divided else load(eval_split, on_malformed=on_malformed),
@@ -272,13 +261,14 @@ def load_evaluation(
         ConfigError: If the fraction or limit cannot work.
     """
     _check_fractions(eval_fraction=eval_fraction)
-    source = split
     if options.manifest is not None:
         require_division(options.manifest, EVALUATION_SALT)
-    if eval_fraction:
-        source = _split_to_divide(data_path, data_subset, split, train_split, revision)
+    if eval_fraction and not is_single_table(data_path):
+        there = available_splits(data_path, data_subset, revision=revision)
+        if split not in there and train_split in there:
+            split = train_split
     data = load_examples(
-        data_path, data_subset, source, revision=revision, on_malformed=on_malformed, seed=seed
+        data_path, data_subset, split, revision=revision, on_malformed=on_malformed, seed=seed
     )
     if eval_fraction:
         data.report.warn_of_losses()

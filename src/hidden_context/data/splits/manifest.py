@@ -36,7 +36,7 @@ def balanced_sides(
 
     Raises:
         ConfigError: If the manifest has other shares for the purpose, or groups of another column.
-        DataError: If it is no manifest.
+        DataError: If the file is not a manifest.
         StorageError: If it cannot be written.
     """
     sizes = Counter(_digest(key) for key in keys)
@@ -75,9 +75,9 @@ def _load(path: Path) -> dict[str, Any]:
     made = isinstance(content, dict) and {"format", "split_by", "divisions"} <= content.keys()
     if not made or content["format"] != _FORMAT:
         raise DataError(
-            f"this is no manifest of splits of format {_FORMAT}",
+            f"this is not a split manifest of format {_FORMAT}",
             file=path,
-            remedy="Give --split_balance another file; it is written where there is none",
+            remedy="Give --split_balance another file; it is created if it does not exist",
         )
     return content
 
@@ -96,8 +96,8 @@ def _read(
     ):
         if there != wanted:
             raise ConfigError(
-                f"{path} was made with {name} {there}, not {wanted}: give --split_balance another "
-                "file, or the options it was made with."
+                f"{path} was made with {name} {there}, but this run has {wanted}: give "
+                "--split_balance another file, or the options it was made with."
             )
     return content, division["sides"]
 

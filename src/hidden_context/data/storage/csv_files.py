@@ -94,7 +94,7 @@ def _read_row(
             else:
                 row[name] = _read_messages(cell) if name in _CONVERSATIONS else cell
         except ValueError as error:
-            problem = f"the cell looks like chat messages, but is not their JSON ({error})"
+            problem = f"the cell looks like chat messages but is not valid JSON ({error})"
             remedy = (
                 "Write it with json.dumps(messages), not str(messages), or use JSON Lines or "
                 "parquet, which tell texts from messages"

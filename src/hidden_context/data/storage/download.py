@@ -140,8 +140,7 @@ def download(
         manifest = _read_manifest(result.manifest)
         for name, known in wanted.items():
             target = output / name
-            recorded = manifest["files"].get(name, {}).get("blob")
-            expected = known or recorded
+            expected = known or manifest["files"].get(name, {}).get("blob")
             if expected and target.is_file() and blob_id(target) == expected:
                 result.present.append(name)
                 report(f"{name}: already there, verified")
@@ -168,7 +167,8 @@ def download(
         if len(result.missing) == len(wanted):
             raise MissingFileError(
                 mirror if mirror is not None else base_url,
-                f"None of the {len(wanted)} files is there, such as {next(iter(wanted), '')}",
+                f"The source has none of the files ({len(wanted)} wanted, such as "
+                f"{next(iter(wanted), '')})",
             )
         return result
 
@@ -195,7 +195,7 @@ def _finish(partial: Path, target: Path, expected: str | None, source: str) -> N
     if pointer or (expected and actual != expected):
         partial.unlink()
         raise DataError(
-            "a Git LFS pointer came instead of the data"
+            "the source has a Git LFS pointer instead of the data"
             if pointer
             else f"the content does not match: git blob id {actual} instead of {expected}",
             file=source,
@@ -224,15 +224,15 @@ def _fetch(url: str, target: Path, expected: str | None) -> None:
     with _writing(partial):
         target.parent.mkdir(parents=True, exist_ok=True)
     resumed = partial.is_file() and partial.stat().st_size > 0
-    _transfer_with_retries(url, partial)
-    try:
-        _finish(partial, target, expected, url)
-    except DataError:
-        if not resumed:
-            raise
-        # The part from an earlier run may be wrong: once more from the beginning.
+    # The part from an earlier run may be wrong: then once more from the beginning.
+    for may_be_wrong in (resumed, False):
         _transfer_with_retries(url, partial)
-        _finish(partial, target, expected, url)
+        try:
+            _finish(partial, target, expected, url)
+            break
+        except DataError:
+            if not may_be_wrong:
+                raise
 
 
 def _transfer_with_retries(url: str, partial: Path) -> None:
@@ -256,7 +256,7 @@ def _transfer_with_retries(url: str, partial: Path) -> None:
     raise DataError(
         f"the download failed {_ATTEMPTS} times ({reason})",
         file=url,
-        remedy="Run the command again to go on where it stopped, or give --mirror a local copy",
+        remedy="Run the command again to resume the download, or give --mirror a local copy",
     )
 
 
@@ -278,22 +278,16 @@ def _transfer(url: str, partial: Path) -> bool:
         partial.unlink()
         return False
     with response:
-        resuming = response.status == 206
         length = response.headers.get("Content-Length")
-        received = _write_stream(response, partial, append=resuming)
-    return length is None or received == int(length)
-
-
-def _write_stream(response: Any, partial: Path, append: bool) -> int:
-    received = 0
-    with _writing(partial):
-        file = open(partial, "ab" if append else "wb")  # noqa: SIM115 - closed by the with below
-    with file:
-        while chunk := response.read(_CHUNK):
-            with _writing(partial):
-                file.write(chunk)
-            received += len(chunk)
-    return received
+        with _writing(partial):
+            mode = "ab" if response.status == 206 else "wb"
+            file = open(partial, mode)  # noqa: SIM115 - closed by the with below
+        with file:
+            start = file.tell()
+            while chunk := response.read(_CHUNK):
+                with _writing(partial):
+                    file.write(chunk)
+            return length is None or file.tell() - start == int(length)
 
 
 @contextlib.contextmanager

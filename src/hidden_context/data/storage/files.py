@@ -18,7 +18,7 @@ import zlib
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Literal, TypeVar, cast
 
 from hidden_context.errors import DataError, MissingFileError, StorageError
 
@@ -57,7 +57,7 @@ def default_cache_dir() -> Path:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: str | Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]:
     """Write a file whole or not at all.
 
     The content goes to ``<path>.partial`` in the same folder, which is created if necessary. The
@@ -74,8 +74,6 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         StorageError: If the folder cannot be written to or the disk is full.
     """
-    if mode not in ("w", "wb"):
-        raise ValueError(f"mode must be 'w' or 'wb', not {mode!r}")
     path, partial = Path(path), partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,11 +169,10 @@ def json_line(row: Mapping[str, Any]) -> str:
     every non-ASCII character is escaped.
     """
     text = _dump_finite(row, ensure_ascii=False)
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:
-            text = _dump_finite(row, ensure_ascii=True)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = _dump_finite(row, ensure_ascii=True)
     return text + "\n"
 
 
@@ -300,6 +297,8 @@ def parse_json_line(line: bytes, path: str | Path, number: int) -> dict[str, Any
             problem, remedy = "this is a Git LFS pointer, not the data", "Run 'git lfs pull'"
         else:
             problem = f"not valid JSON: {error}"
+            if isinstance(error, json.JSONDecodeError):  # whose words count lines in the row
+                problem = f"not valid JSON: {error.msg} at column {error.pos + 1}"
             remedy = "Each line has to be one JSON object, in UTF-8"
         raise DataError(problem, file=path, line=number, remedy=remedy) from error
     if not isinstance(row, dict):
@@ -341,7 +340,9 @@ def loads(text: str | bytes) -> Any:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError(f"the key {repeated(key for key, _ in pairs)!r} is twice in one object")
+        raise ValueError(
+            f"the key {repeated(key for key, _ in pairs)!r} occurs twice in one object"
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from hidden_context.errors import ConfigError, DataError, HiddenContextError, Mi
 HH_FOLDERS = {"harmless": "harmless-base", "helpful": "helpful-base"}
 
 
-_SHARD = re.compile(r"^(?P<split>.+)-\d{5}-of-\d{5}$")
+_SHARD = re.compile(r"(?<=.)-\d{5}-of-\d{5}$")
 
 
 def split_remedy(split: str) -> str:
@@ -50,17 +50,8 @@ def is_saved_dict(folder: Path) -> bool:
 
 
 def is_single(path: Path) -> bool:
-    """Tell whether a path is one table without splits of its own."""
+    """Tell whether a path is one table without splits."""
     return path.is_file() or is_saved_dataset(path)
-
-
-def _split_name(path: Path) -> str | None:
-    suffix = data_suffix(path)
-    if suffix is None:
-        return None
-    stem = path.name[: -len(suffix)]
-    shard = _SHARD.match(stem)
-    return shard["split"] if shard else stem
 
 
 def _splits_in(folder: Path) -> dict[str, list[Path]]:
@@ -72,9 +63,9 @@ def _splits_in(folder: Path) -> dict[str, list[Path]]:
     for place in (folder, folder / "data"):  # the hub keeps parquet shards in data/
         if place.is_dir() and not found:
             for path in sorted(place.iterdir()):
-                name = _split_name(path) if path.is_file() else None
-                if name is not None:
-                    found.setdefault(name, []).append(path)
+                suffix = data_suffix(path) if path.is_file() else None
+                if suffix is not None:
+                    found.setdefault(_SHARD.sub("", path.name[: -len(suffix)]), []).append(path)
     return found
 
 
@@ -95,7 +86,7 @@ def _folders(root: Path, data_subset: str) -> list[Part]:
     return [Part(root, filtered=data_subset not in ("both", root.resolve().name))]
 
 
-def available_splits(root: Path, data_subset: str = "both") -> list[str]:
+def local_splits(root: Path, data_subset: str) -> list[str]:
     """List the splits of a local folder; a single table has none.
 
     Args:
@@ -104,12 +95,7 @@ def available_splits(root: Path, data_subset: str = "both") -> list[str]:
 
     Returns:
         The names of the splits, sorted.
-
-    Raises:
-        MissingFileError: If the path does not exist.
     """
-    if not root.exists():
-        raise MissingFileError(root)
     if is_single(root):
         return []
     folders = _folders(root, data_subset)
@@ -138,7 +124,14 @@ def find_parts(root: Path, data_subset: str, split: str) -> list[Part]:
         return [Part(root, filtered=data_subset != "both")]
     folders = _folders(root, data_subset)
     if folders[0].path == root and not _splits_in(root):
-        raise _no_data(root, data_subset, split)
+        subsets = sorted(path.name for path in root.iterdir() if path.is_dir() and _splits_in(path))
+        remedy = (
+            f"A folder needs {{data_subset}}/{{split}} or {{split}} files of the kinds "
+            f"{', '.join(SUFFIXES)}, or harmless-base and helpful-base folders"
+        )
+        if subsets:
+            remedy = f"Give --data_subset one of the folder's data subsets: {', '.join(subsets)}"
+        raise MissingFileError(root / data_subset / f"{split}.jsonl.gz", remedy)
     return [
         dataclasses.replace(folder, path=path)
         for folder in folders
@@ -149,38 +142,22 @@ def find_parts(root: Path, data_subset: str, split: str) -> list[Part]:
 def _files_of_split(folder: Path, split: str) -> list[Path]:
     splits = _splits_in(folder)
     if split not in splits:
-        there = ", ".join(sorted(splits)) or "none"
-        looked_for = folder / (split if is_saved_dict(folder) else f"{split}.jsonl.gz")
-        raise MissingFileError(
-            looked_for,
-            f"Splits in {folder}: {there}. {split_remedy(split)}"
-            if splits
-            else f"Splits there: {there}",
-        )
+        remedy = f"Splits in {folder}: {', '.join(sorted(splits)) or 'none'}"
+        if splits:
+            remedy += f". {split_remedy(split)}"
+        missing = split if is_saved_dict(folder) else f"{split}.jsonl.gz"
+        raise MissingFileError(folder / missing, remedy)
     paths = splits[split]
-    formats = sorted({data_suffix(path) or "" for path in paths})
-    sharded = all(_SHARD.match(path.name.removesuffix(data_suffix(path) or "")) for path in paths)
+    formats = {data_suffix(path) for path in paths}
+    sharded = all(_SHARD.search(path.name.removesuffix(data_suffix(path) or "")) for path in paths)
     if len(formats) > 1 or (len(paths) > 1 and not sharded):
+        names = ", ".join(path.name for path in paths)
         raise DataError(
-            f"the split {split!r} is there more than once: {', '.join(p.name for p in paths)}",
+            f"the folder holds the split {split!r} more than once: {names}",
             file=folder,
             remedy="Keep one of them, or give the file itself as data_path",
         )
     return paths
-
-
-def _no_data(root: Path, data_subset: str, split: str) -> MissingFileError:
-    """Make the error for a folder of no known layout."""
-    subsets = sorted(path.name for path in root.iterdir() if path.is_dir() and _splits_in(path))
-    looked_for = root / data_subset / f"{split}.jsonl.gz"
-    if subsets:
-        remedy = f"There are the data subsets {', '.join(subsets)}: give one as --data_subset"
-    else:
-        remedy = (
-            f"A folder needs {{data_subset}}/{{split}} or {{split}} files of the kinds "
-            f"{', '.join(SUFFIXES)}, or harmless-base and helpful-base folders"
-        )
-    return MissingFileError(looked_for, remedy)
 
 
 HH_RLHF = "Anthropic/hh-rlhf"
@@ -214,19 +191,19 @@ def _hh_folders(data_subset: str) -> dict[str, str]:
 def _hub_error(data_path: str, error: Exception) -> HiddenContextError:
     """Make the error for a failure of the hub, with the remedy."""
     reason = " ".join(str(error).split())[:300] or type(error).__name__
-    remedy = (
-        f"If {data_path!r} is meant as a local folder, it is not there; else check the name and "
-        "the connection (HF_HUB_OFFLINE=1 uses only what is in the cache; private data needs "
-        "'hf auth login')"
+    checks = (
+        "the name and the connection (HF_HUB_OFFLINE=1 uses only what is in the cache; private "
+        "data needs 'hf auth login')"
     )
     if isinstance(error, FileNotFoundError):
         return MissingFileError(
-            data_path, f"It is neither a local path nor a data set on the hub: {reason}. {remedy}"
+            data_path,
+            f"It is neither a local path nor a data set on the hub: {reason}. Check {checks}",
         )
     return DataError(
         f"the data set could not be loaded from the hub ({type(error).__name__}: {reason})",
         file=data_path,
-        remedy=remedy,
+        remedy=f"There is no local folder {data_path!r}; for a data set on the hub, check {checks}",
     )
 
 

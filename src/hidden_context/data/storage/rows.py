@@ -18,7 +18,6 @@ from hidden_context.data.storage.files import (
     loads,
     open_binary,
     parse_json_line,
-    partial_path,
     read_json,
     repeated,
     require_file,
@@ -177,7 +176,7 @@ def _restore(value: Any, kind: Any) -> Any:
     if types.is_map(kind):
         name = repeated(key for key, _ in value)
         if name is not None:
-            raise ValueError(f"the key {name!r} is twice in one map")
+            raise ValueError(f"the key {name!r} occurs twice in one map")
         return {key: _restore(item, kind.item_type) for key, item in value}
     if types.is_struct(kind):
         return {field.name: _restore(value[field.name], field.type) for field in kind}
@@ -229,18 +228,16 @@ def row_writer(path: Path) -> Iterator[WriteRow]:
         StorageError: If it cannot be written.
         DataError: If the values of a column have no type in common, naming the column.
     """
-    if path.suffix.lower() != ".parquet":
-        with atomic_write(path) as file:
-            yield lambda row: file.write(json_line(row))
-        return
-    lines = path.with_name(f"{path.name}.rows")
+    is_table = path.suffix.lower() == ".parquet"
+    lines = path.with_name(f"{path.name}.rows") if is_table else path
     try:
         with atomic_write(lines) as file:
             yield lambda row: file.write(json_line(row))
-        _to_parquet(lines, path)
+        if is_table:
+            _to_parquet(lines, path)
     finally:
-        for left in (lines, partial_path(lines)):
-            left.unlink(missing_ok=True)
+        if is_table:
+            lines.unlink(missing_ok=True)
 
 
 def _to_parquet(lines: Path, path: Path) -> None:
@@ -287,8 +284,8 @@ def _column(name: str, rows: list[dict[str, Any]], kind: Any, path: Path) -> Any
 def _mixed(name: str, path: Path, error: BaseException) -> DataError:
     reason = str(error).strip().splitlines()[0].rstrip(".")
     return DataError(
-        f"its values have no one type, which a Parquet file needs ({reason})",
+        f"its values have no common type, which a Parquet file needs ({reason})",
         file=path,
         field=name,
-        remedy="Write JSON Lines (.jsonl), or make the column's values alike",
+        remedy="Write JSON Lines (.jsonl), or give all values of the column one type",
     )

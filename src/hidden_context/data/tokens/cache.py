@@ -18,6 +18,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
 from hidden_context.data.example import Text, as_input
 from hidden_context.data.storage.files import PARTIAL_SUFFIX, default_cache_dir
 from hidden_context.data.tokens.chat import special_tokens
@@ -101,8 +105,6 @@ class TokenCache:
 
     def read(self, key: str) -> list[list[int]] | None:
         """Return the ids kept under a key, or None where there are none or the file is damaged."""
-        from safetensors import SafetensorError
-
         path = self.path(key)
         try:
             ids = _read(path, key)
@@ -111,7 +113,7 @@ class TokenCache:
         except (OSError, ValueError, TypeError, SafetensorError) as error:
             if not self.folder.is_dir():  # reported on writing
                 return None
-            _warn(f"{path} holds no token ids that can be used ({error}); they are made again.")
+            _warn(f"{path} has no usable token ids ({error}); they are computed again.")
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # eviction uses this time
@@ -119,14 +121,13 @@ class TokenCache:
 
     def write(self, key: str, ids: list[list[int]]) -> None:
         """Store ids under a key; on failure, warn and leave no half-written file."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
-        tensors = _pack(ids)
+        offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        flat = np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32, count=offsets[-1])
+        tensors: dict[str, Any] = {"ids": flat, "offsets": offsets}
         if sum(tensor.nbytes for tensor in tensors.values()) > self.max_bytes:
             return
         path = self.path(key)
-        # A name of its own: several processes may be making the same file.
+        # A unique name: several processes may be making the same file.
         mark = f"{os.getpid()}-{secrets.token_hex(8)}"
         partial = path.with_name(f"{key}.{mark}{PARTIAL_SUFFIX}")
         try:
@@ -257,15 +258,6 @@ def _is_random(tokenizer: Any) -> bool:
     return bool(getattr(model, "dropout", None) or getattr(model, "alpha", None) or sampling)
 
 
-def _pack(ids: list[list[int]]) -> dict[str, Any]:
-    import numpy as np
-
-    offsets = np.zeros(len(ids) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
-    flat = itertools.chain.from_iterable(ids)
-    return {"ids": np.fromiter(flat, dtype=np.int32, count=int(offsets[-1])), "offsets": offsets}
-
-
 def _digest(key: str, tensors: dict[str, Any]) -> str:
     digest = hashlib.blake2b(key.encode(), digest_size=20)
     for name in ("offsets", "ids"):
@@ -275,9 +267,6 @@ def _digest(key: str, tensors: dict[str, Any]) -> str:
 
 def _read(path: Path, key: str) -> list[list[int]]:
     """Read a file of ``TokenCache.write``; raise ValueError for any other file."""
-    import numpy as np
-    from safetensors import safe_open
-
     with safe_open(path, framework="numpy") as file:
         expected = (file.metadata() or {}).get("digest")
         if expected is None or set(file.keys()) != {"ids", "offsets"}:
@@ -287,7 +276,7 @@ def _read(path: Path, key: str) -> list[list[int]]:
     # The digest covers every byte, so the offsets are known to fit the ids.
     types = (flat.dtype, offsets.dtype)
     if types != (np.int32, np.int64) or _digest(key, tensors) != expected:
-        raise ValueError("it is damaged, or has the name of another file")
+        raise ValueError("it is damaged or misnamed")
     # One Python integer for each token of the vocabulary, not for each of the text: a quarter of
     # the memory and half of the time.
     numbers = np.arange(int(flat.max(initial=0)) + 1).astype(object)

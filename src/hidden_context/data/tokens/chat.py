@@ -33,8 +33,6 @@ def _ids(tokenizer: Any, texts: list[str], add_special_tokens: bool) -> list[lis
     encoded = tokenizer(
         texts,
         add_special_tokens=add_special_tokens,
-        padding=False,
-        truncation=False,
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,  # lengths are checked, and counted, by the caller

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import torch
 
 from hidden_context.data.example import Example, Text, as_input, with_context
 from hidden_context.data.report import OverLength, ReadReport, UsableExamples, keep_usable
@@ -17,9 +19,6 @@ from hidden_context.data.tokens.chat import (
     special_tokens,
 )
 from hidden_context.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    import torch
 
 _CHUNK = 1024
 
@@ -81,7 +80,7 @@ def truncate_left(ids: list[int], max_length: int, special: SpecialTokens) -> li
 def _special(tokenizer: Any, max_length: int | None, over_length: str) -> SpecialTokens:
     """Check the options, then return the special ids around a text."""
     if over_length not in ("drop", "truncate", "keep"):
-        raise ConfigError(f"Too long texts are dropped, truncated or kept, not {over_length!r}.")
+        raise ConfigError(f"over_length has to be drop, truncate or keep, not {over_length!r}.")
     special = special_tokens(tokenizer)
     least = len(special.front) + len(special.back) + 1
     if max_length is not None and max_length < least:
@@ -123,19 +122,18 @@ def tokenize_texts(
     result = TokenizedTexts()
     for text, ids in zip(texts, all_ids, strict=True):
         error = None if ids else refusal(text, tokenizer, chat_template)
-        kept: list[int] | None = ids
         reason = None
         if error is not None:
             result.refused[len(result)] = error
-            kept, reason = None, error.problem
+            reason = error.problem
         elif not ids:
-            kept, reason = None, "it has no tokens"
+            reason = "it has no tokens"
         elif max_length is not None and len(ids) > max_length and over_length == "drop":
-            kept, reason = None, f"it has {len(ids)} tokens, more than {max_length}"
+            reason = f"it has {len(ids)} tokens, more than {max_length}"
         elif max_length is not None and len(ids) > max_length and over_length == "truncate":
-            kept = truncate_left(ids, max_length, special)
+            ids = truncate_left(ids, max_length, special)
             result.truncated += 1
-        result.input_ids.append(kept)
+        result.input_ids.append(ids if reason is None else None)
         result.reasons.append(reason)
     return result
 
@@ -247,8 +245,6 @@ def pad_batch(
     Returns:
         ``input_ids`` and ``attention_mask``, both int64 of shape ``(B, T)``.
     """
-    import torch
-
     longest = max(map(len, sequences), default=0)
     length = -(-longest // pad_to_multiple_of) * pad_to_multiple_of
     input_ids = torch.full((len(sequences), length), pad_token_id, dtype=torch.int64)

@@ -8,17 +8,18 @@ splits the text between prompt and response.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
 
 from hidden_context.data.dialogue import common_prefix_length
 from hidden_context.errors import ConfigError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 MIN_SHARED: Final = 8
-"""Sequences that share fewer tokens are not put together by ``group_by_prefix``."""
+"""Least number of shared tokens for which ``group_by_prefix`` puts sequences into one tree."""
 
 _MOST_BRANCHES: Final = 64
 
@@ -46,7 +47,7 @@ def tree_of(sequences: Sequence[Sequence[int]], members: Sequence[int]) -> Token
 
     Returns:
         The tree. What is shared ends before the last token of the shortest, so that every sequence
-        keeps a token of its own, where its reward is read. A single sequence shares nothing.
+        keeps at least one token, where its reward is read. A single sequence shares nothing.
     """
     first = sequences[members[0]]
     shared = 0
@@ -80,11 +81,8 @@ def group_by_prefix(
     """
     order = sorted(range(len(sequences)), key=lambda index: tuple(sequences[index]))
     lengths = [len(sequences[i]) for i in order]
-    common = [0] * len(order)
-    for place in range(1, len(order)):
-        before, here = sequences[order[place - 1]], sequences[order[place]]
-        length = common_prefix_length(before, here)
-        common[place] = min(length, len(before) - 1, len(here) - 1)
+    pairs = itertools.pairwise(sequences[i] for i in order)
+    common = [0, *(min(common_prefix_length(a, b), len(a) - 1, len(b) - 1) for a, b in pairs)]
     saved, start_of = [0] * (len(order) + 1), list(range(-1, len(order)))
     for end in range(1, len(order) + 1):
         saved[end], start_of[end] = saved[end - 1], end - 1
@@ -112,7 +110,7 @@ def fill_batches(sizes: Sequence[int], budget: int) -> list[list[int]]:
 
     Args:
         sizes: Tokens of each item.
-        budget: Most tokens of a batch; a larger item gets a batch of its own.
+        budget: Most tokens of a batch; a larger item gets a separate batch.
 
     Returns:
         Batches of indices; every item is in exactly one.
@@ -207,8 +205,6 @@ def lay_out(sequences: Sequence[Sequence[int]], trees: Sequence[TokenTree]) -> T
     Returns:
         The row.
     """
-    import torch
-
     ids: list[int] = []
     positions: list[int] = []
     blocks: list[Block] = []

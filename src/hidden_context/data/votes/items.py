@@ -77,13 +77,12 @@ class ItemVotes:
 
 @dataclass
 class _Items:
-    """Items in the order of their first votes, and the votes."""
+    """Items in the order of their first votes."""
 
     numbers: dict[Hashable, int] = field(default_factory=dict)
     texts: dict[Hashable, int] = field(default_factory=dict)
     found: list[_Item] = field(default_factory=list)
     people: dict[str, int] = field(default_factory=dict)
-    votes: list[_Vote] = field(default_factory=list)
 
     def number(self, key: Hashable, own: Hashable, places: tuple[int, ...]) -> int:
         """Return an item's number; a new item gets the next number.
@@ -137,11 +136,10 @@ def votes_of(
         raise ConfigError(f"a group is needed for each of {count} examples, not {len(keys)}.")
     items = _Items()
     collect = _compared if kind == "comparisons" else _rated
-    for number, example in enumerate(examples):
-        items.votes.extend(collect(items, number, example))
-    if not items.votes:
+    votes = [vote for n, example in enumerate(examples) for vote in collect(items, n, example)]
+    if not votes:
         return None
-    item, who, said, weight, shown = (np.array(column) for column in zip(*items.votes, strict=True))
+    item, who, said, weight, shown = (np.array(column) for column in zip(*votes, strict=True))
     rating = None if kind == "comparisons" else said
     if rating is not None:
         middle = float((rating.min() + rating.max()) / 2) if middle is None else middle

@@ -101,8 +101,7 @@ def judges_of(
     Raises:
         DataError: If an answer is malformed, naming file, line and field.
     """
-    judges: dict[str, None] = {}  # in the order in which they first occur
-    abstained: Counter[str] = Counter()
+    abstained: Counter[str] = Counter()  # of all judges, in the order in which they first occur
     asked: list[Example] = []
     names: dict[str, tuple[str, int]] = {}
     for example in examples:
@@ -112,7 +111,7 @@ def judges_of(
                 said.append(judgement)
                 continue
             judge = str(judgement.annotator)
-            judges[judge] = None
+            abstained[judge] += 0
             for answer in _answers(example, judgement):
                 if answer is None:
                     abstained[judge] += 1
@@ -127,15 +126,12 @@ def judges_of(
                 settled = dataclasses.replace(judgement.answer, preference=share)
                 said.append(dataclasses.replace(judgement, answer=settled))
         asked.append(dataclasses.replace(example, judgements=tuple(said)))
-    if not judges:
-        return []
-    return _counted(asked, groups, list(judges), names, abstained)
+    return _counted(asked, groups, names, abstained) if abstained else []
 
 
 def _counted(
     asked: Sequence[Example],
     groups: Sequence[Hashable] | None,
-    judges: Sequence[str],
     names: Mapping[str, tuple[str, int]],
     abstained: Counter[str],
 ) -> list[JudgeAnswers]:
@@ -144,7 +140,7 @@ def _counted(
     if found is None:
         nothing = np.zeros((0, 3))
         none = np.zeros((0, 2, 3)), nothing, nothing, np.zeros(0, np.int64)
-        return [JudgeAnswers(judge, *none, abstained[judge]) for judge in judges]
+        return [JudgeAnswers(judge, *none, count) for judge, count in abstained.items()]
     table = found.by_texts
     whose = [*(names.get(name) for name in found.names), None]  # an unnamed annotator is number −1
 
@@ -156,12 +152,12 @@ def _counted(
     people, group = count(None), np.zeros(table.items, np.int64)
     group[found.texts] = found.group
     results = []
-    for judge in judges:
+    for judge, abstentions in abstained.items():
         counts = np.stack([count((judge, order)) for order in range(_SETTLED + 1)], axis=1)
         some = counts.sum((1, 2)) > 0
         answers, settled = counts[some, :_SETTLED], counts[some, _SETTLED]
         both = (answers, settled, people[some], group[some])
-        results.append(JudgeAnswers(judge, *both, abstained[judge]))
+        results.append(JudgeAnswers(judge, *both, abstentions))
     return results
 
 

@@ -126,7 +126,7 @@ class Observed:
     Attributes:
         comparisons: Comparisons and rankings; None without any.
         ratings: Ratings; None without any.
-        abstentions: Judgements that are no votes.
+        abstentions: Judgements that are not votes.
     """
 
     comparisons: ObservedVotes | None
@@ -188,7 +188,7 @@ def observe(found: ItemVotes, options: Observing | None = None) -> ObservedVotes
     )
     people, tests, notes = look_at_people(found, table, options)
     if not judged.any():
-        notes.insert(0, "No item was judged by several people, so nobody can be seen to differ.")
+        notes.insert(0, "No item was judged by several people, so disagreement cannot be measured.")
     return ObservedVotes(
         items=table.items,
         judged=int(judged.sum()),
@@ -260,5 +260,4 @@ def _repeated(found: ItemVotes, options: Observing) -> Repeated | None:
     before = rows[np.searchsorted(key[rows], key[later])]
     among = np.ones(len(later), dtype=bool)
     group = found.group[found.table.item[named[later]]]
-    same = _mean(said[later] == said[before], among, group, options)
-    return Repeated(len(later), same)
+    return Repeated(len(later), _mean(said[later] == said[before], among, group, options))

@@ -18,9 +18,9 @@ from hidden_context.statistics.votes.tilts import DEVIATION, POSITION, READINESS
 FEWEST_PEOPLE: Final = 5
 """No group of fewer people is shown."""
 _WORTH_A_TEST: Final = 0.2
-"""Share of votes on items of one vote from which on a test across items is made."""
+"""Least share of votes on single-vote items for a test across items."""
 _WORDS: Final = {
-    DEVIATION: "answers otherwise than another person does, on the average item",
+    DEVIATION: "gives a different answer than another person, on the average item",
     READINESS: "says equal, on the average item",
     POSITION: "prefers the response that stands first, on the average item",
 }
@@ -138,7 +138,7 @@ def look_at_people(
     if table.annotators < FEWEST_PEOPLE:
         few = "Fewer than five annotators are named"
         who = few if table.annotators else "No annotator is named"
-        return None, [], [f"{who}, so nothing is said of annotators."]
+        return None, [], [f"{who}, so annotators are not compared."]
     tilts = tilts_of(table, mirrored=found.kind == "comparisons")
     effects = {
         name: random_effects(
@@ -153,10 +153,11 @@ def look_at_people(
     }
     notes = []
     if DEVIATION not in effects:
-        notes.append("No item has votes of two people, so nobody can be seen to deviate.")
+        notes.append("No item has votes by two people, so deviation cannot be measured.")
     if found.order_by_votes:
         notes.append(
-            "It is not known which response stood first, so a preference for it cannot be seen."
+            "It is not known which response stood first, so a preference for the first response "
+            "cannot be measured."
         )
     tests = _tests(found, table, options) if options.test_resamples else []
     return _people(found, table, effects), tests, notes
@@ -201,17 +202,14 @@ def _people(found: ItemVotes, table: VoteTable, effects: dict[str, Effects]) -> 
 
 
 def _person(name: str, votes: int, number: int, effects: dict[str, Effects]) -> ObservedPerson:
-    def interval(of: str) -> Interval | None:
-        if of not in effects:
-            return None
-        effect = effects[of]
-        mean, low, high = (float(side[number]) for side in (effect.mean, effect.low, effect.high))
-        return Interval(mean, low, high, effect.level, "posterior")
-
+    own = {
+        what: Interval(
+            float(e.mean[number]), float(e.low[number]), float(e.high[number]), e.level, "posterior"
+        )
+        for what, e in effects.items()
+    }
     differs = float(effects[DEVIATION].raw[number]) if DEVIATION in effects else float("nan")
-    return ObservedPerson(
-        name, votes, differs, interval(DEVIATION), interval(READINESS), interval(POSITION)
-    )
+    return ObservedPerson(name, votes, differs, *map(own.get, (DEVIATION, READINESS, POSITION)))
 
 
 def _tests(found: ItemVotes, table: VoteTable, options: Observing) -> list[AnnotatorTest]:

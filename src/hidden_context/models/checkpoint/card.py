@@ -11,7 +11,8 @@ import torch
 import yaml
 
 from hidden_context.likelihood import Likelihood, LikelihoodOptions
-from hidden_context.models.checkpoint.likelihood_file import LIKELIHOOD_FILE, members_of
+from hidden_context.likelihood.single import members_of
+from hidden_context.models.checkpoint.likelihood_file import LIKELIHOOD_FILE
 
 
 def model_card(

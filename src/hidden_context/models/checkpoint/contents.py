@@ -149,7 +149,7 @@ def check_format(place: str | Path, found: object, *known: int) -> None:
     """
     if found not in known:
         raise CheckpointError(
-            f"{place} has format {found}, this package reads {' and '.join(map(str, known))}; "
+            f"{place} has format {found}, but this version reads {' and '.join(map(str, known))}; "
             "upgrade hidden-context."
         )
 

@@ -107,7 +107,7 @@ def agreed_head(
 
     Args:
         name: The checkpoint, for errors.
-        wanted: What is asked for (see ``resolve_head``).
+        wanted: The requested head (see ``resolve_head``).
         stored: What the checkpoint says.
 
     Raises:
@@ -118,9 +118,9 @@ def agreed_head(
         return stored
     if head.type != stored.type or head.num_outputs != stored.num_outputs:
         raise CheckpointError(
-            f"{name} was trained with a {stored.type} head of {stored.num_outputs} outputs, but a "
-            f"{head.type} head of {head.num_outputs} outputs was asked for. Leave the head "
-            "out, or give the one it has."
+            f"the head of {name} is {stored.type} (num_outputs {stored.num_outputs}), but "
+            f"{head.type} (num_outputs {head.num_outputs}) was requested. Leave the head out, or "
+            "give the checkpoint's head."
         )
     return head
 

@@ -33,7 +33,7 @@ def weight_digests(
         revision: Branch, tag or commit of a hub repository.
 
     Returns:
-        Digests by the files' names, those of the backbone under ``backbone/``; for a repository of
+        Digests by the files' names, the backbone's under ``backbone/``; for a repository of
         the hub its commit by its id. The same content in another folder has the same digests.
 
     Raises:

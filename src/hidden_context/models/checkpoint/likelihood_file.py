@@ -12,12 +12,7 @@ from torch import Tensor
 from hidden_context.data.storage.files import write_json
 from hidden_context.errors import in_one_line
 from hidden_context.heads import Head
-from hidden_context.likelihood import (
-    HeadLikelihood,
-    Likelihood,
-    LikelihoodOptions,
-    make_likelihood,
-)
+from hidden_context.likelihood import Likelihood, LikelihoodOptions, make_likelihood
 from hidden_context.likelihood.covariates import Covariate, CovariateCoding
 from hidden_context.models.checkpoint import contents
 
@@ -31,11 +26,6 @@ _NAMES: Final = {
 # Fields that were added to this format later.
 _ADDED: Final = ("taste", "habits", "covariates")
 FILES: Final = tuple(name for names in _NAMES.values() for name in names)
-
-
-def members_of(likelihood: Likelihood) -> list[HeadLikelihood]:
-    """List the likelihoods of an ensemble's members, or the single likelihood."""
-    return [part for part in likelihood.modules() if isinstance(part, HeadLikelihood)]
 
 
 def save_likelihood(folder: str | Path, likelihood: Likelihood) -> None:

@@ -102,8 +102,8 @@ class Reference:
         """
         if head.to_dict() != self.head:
             raise CheckpointError(
-                f"{source} is the reference of a {self.head.get('type')} head {self.head}, but the "
-                f"model is read with {head.to_dict()}. {_remedy(source)}"
+                f"{source} is the reference of the head {self.head}, but the model has the head "
+                f"{head.to_dict()}. {_remedy(source)}"
             )
         # rounding to bfloat16 moves weights by 1e-3 of their norm at most; training moves them more
         same = readout.shape == self.readout.shape and bool(
@@ -111,8 +111,8 @@ class Reference:
         )
         if not same:
             raise CheckpointError(
-                f"{source} is the reference of another model: its output layer has other weights. "
-                f"{_remedy(source)}"
+                f"{source} is the reference of another model: the weights of the output layer "
+                f"differ. {_remedy(source)}"
             )
 
     def save(self, folder: str | Path) -> Path:

@@ -81,14 +81,14 @@ def tree_mask(
     """
     layout = _active.get()
     if layout is None or attention_mask is None or use_vmap:
-        raise TreeUnsupportedError("its attention mask is made in a way of its own")
+        raise TreeUnsupportedError("it builds its attention mask in an unsupported way")
     positions = torch.arange(layout.longest)
     zero = torch.zeros((), dtype=torch.long)
     visible = mask_function(zero, zero, positions[:, None], positions[None, :])
     visible = visible.broadcast_to(layout.longest, layout.longest).to("cpu", torch.bool)
     causal = torch.ones_like(visible).tril()
     if bool((visible & ~causal).any()):
-        raise TreeUnsupportedError("its tokens attend to later ones")
+        raise TreeUnsupportedError("its tokens attend to later tokens")
     return None if bool((visible == causal).all()) else visible[None, None].to(device)
 
 
@@ -132,7 +132,9 @@ def tree_attention(
         TreeUnsupportedError: If the layer attends in a way that is not known here.
     """
     if tree is None or position_bias is not None or is_causal is False or len(query) != 1:
-        raise TreeUnsupportedError(f"{type(module).__name__} attends in a way of its own")
+        raise TreeUnsupportedError(
+            f"{type(module).__name__} computes attention in an unsupported way"
+        )
     tree.seen.add(id(module))
     plain = softcap is None and s_aux is None
     if plain and attention_mask is None and not dropout and _has_variable_length(query):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypedDict
 
 import torch
-from torch import Tensor
 
 from hidden_context.data.tokens.trees import lay_out, tree_of
 from hidden_context.errors import ConfigError, HiddenContextWarning, first_line
@@ -41,12 +40,8 @@ class Run(TypedDict, total=False):
 
 # Largest relative difference of the pooled hidden states. Rounding gives 1e-6 and 1e-2 (in float64
 # too, where a model's norms compute in float32); attention that is wrong gives 0.1 and more.
-_TOLERANCE: Final = {
-    torch.float64: 1e-4,
-    torch.float32: 1e-4,
-    torch.bfloat16: 5e-2,
-    torch.float16: 5e-2,
-}
+_TOLERANCE: Final = 1e-4
+_TOLERANCE_OF_HALF: Final = 5e-2
 _EXAMPLE_TOKENS: Final = 2048
 _LEAST_TOKENS: Final = 24
 
@@ -112,16 +107,15 @@ class EngineChoice:
             ConfigError: If the way wanted is not right for this model.
         """
         check_engine(wanted)
-        if wanted == "padded":
-            self.engine = Engine("padded", "it was asked for")
-            return "padded"
         if wanted != "auto":
             reason = self.refusal(wanted, sequences)
             if reason is not None:
                 raise ConfigError(
-                    f"--engine {wanted} does not fit this model: {reason}. Take auto or padded."
+                    f"--engine {wanted} does not work with this model: {reason}. Use --engine auto "
+                    "or --engine padded."
                 )
-            self.engine = Engine(wanted, "it was asked for, and agrees with the padded way")
+            agrees = "" if wanted == "padded" else ", and agrees with the padded way"
+            self.engine = Engine(wanted, f"it was requested{agrees}")
             return wanted
         refusals: dict[str, str] = {}
         taken: Way = "padded"
@@ -137,7 +131,7 @@ class EngineChoice:
         if refusals and not self._warned:
             self._warned = True
             warnings.warn(
-                f"shared prompts are not run in the fastest way ({self.engine}).",
+                f"shared prompts do not run with the fastest engine ({self.engine}).",
                 HiddenContextWarning,
                 stacklevel=4,
             )
@@ -145,9 +139,9 @@ class EngineChoice:
 
     def refusal(self, way: Way, sequences: Sequence[Sequence[int]]) -> str | None:
         """Return why an engine is wrong for this model, or None; each engine is tested once."""
-        if way not in self._refused:
+        if way != "padded" and way not in self._refused:
             self._refused[way] = self._try(way, sequences)
-        return self._refused[way]
+        return self._refused.get(way)
 
     def _try(self, way: Way, sequences: Sequence[Sequence[int]]) -> str | None:
         classifier = forward.classifier_of(self.module)
@@ -167,44 +161,36 @@ class EngineChoice:
                     return first_line(error).rstrip(".") or type(error).__name__
             release_memory()
             tokens //= 2
-        return "there is no memory to try it"
+        return "trying it runs out of memory"
 
     def _compare(self, way: Way, examples: Sequence[Sequence[int]]) -> str | None:
-        pad = self.pad_token_id
-        expected = self._pooled(lambda: forward.padded_outputs(self.module, examples, pad))
+        module, pad = self.module, self.pad_token_id
+        classifier = forward.classifier_of(module)
+        # what the head reads, because rewards are nearly equal when training starts
+        with forward.listening([classifier.score]) as expected:
+            forward.padded_outputs(module, examples, pad)
         pair, short = tree_of(examples, (0, 1)), tree_of(examples, (2,))
-        if way == "cache":
-
-            def cached() -> None:
-                forward.cached_outputs(self.module, examples, pair, pad, _EXAMPLE_TOKENS)
-                forward.padded_outputs(self.module, examples[2:], pad)
-
-            found = self._pooled(cached)
-        else:
-            batch = lay_out(examples, [pair, short])
-            with forward.tree_attention_in(self.module):
-                found = self._pooled(lambda: forward.run_row(self.module, batch))
-            layers = forward.classifier_of(self.module).config.get_text_config().num_hidden_layers
-            if len(batch.layout.seen) != layers:
-                return (
-                    f"{len(batch.layout.seen)} of its {layers} layers let their attention be "
-                    "replaced"
-                )
-        difference = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp(min=1e-12)
+        with forward.listening([classifier.score]) as found:
+            if way == "cache":
+                forward.cached_outputs(module, examples, pair, pad, _EXAMPLE_TOKENS)
+                forward.padded_outputs(module, examples[2:], pad)
+            else:
+                batch = lay_out(examples, [pair, short])
+                with forward.tree_attention_in(module):
+                    forward.run_row(module, batch)
+                seen = len(batch.layout.seen)
+                layers = classifier.config.get_text_config().num_hidden_layers
+                if seen != layers:
+                    return f"{seen} of its {layers} layers let their attention be replaced"
+        usual, own = (torch.cat(vectors).double().cpu() for vectors in (expected, found))
+        difference = (own - usual).norm(dim=-1) / usual.norm(dim=-1).clamp(min=1e-12)
         # the least precise weights count; quantised ones compute in half precision
-        weights = forward.classifier_of(self.module).base_model.parameters()
-        half = _TOLERANCE[torch.bfloat16]
-        tolerance = max(_TOLERANCE.get(dtype, half) for dtype in {each.dtype for each in weights})
+        dtypes = {weight.dtype for weight in classifier.base_model.parameters()}
+        exact = dtypes <= {torch.float64, torch.float32}
         worst = float(difference.max())
-        if worst <= tolerance:
+        if worst <= (_TOLERANCE if exact else _TOLERANCE_OF_HALF):
             return None
         return f"hidden states differ by {worst:.0e} (relative) from the padded way's"
-
-    def _pooled(self, run: Callable[[], Any]) -> Tensor:
-        """Collect the inputs of the head, because rewards are nearly equal when training starts."""
-        with forward.listening([forward.classifier_of(self.module).score]) as seen:
-            run()
-        return torch.cat(seen).double().cpu()
 
 
 @contextmanager

@@ -72,8 +72,8 @@ def last_id(module: Any, sequences: Sequence[Sequence[int]]) -> int:
     found = max(max(ids) for ids in sequences)
     if found >= size:
         raise DataError(
-            f"a text holds the token {found}, but the model's vocabulary has {size} tokens",
-            remedy="Give the tokenizer and the base model that belong together",
+            f"a text has the token id {found}, but the model's vocabulary has {size} tokens",
+            remedy="Give the tokenizer of this base model",
         )
     return size - 1
 
@@ -198,7 +198,7 @@ def cached_outputs(
     prefix = torch.tensor([sequences[tree.members[0]][: tree.shared]], device=device)
     kept = base(input_ids=prefix, use_cache=True, return_dict=True).get("past_key_values")
     if not hasattr(kept, "batch_repeat_interleave"):
-        raise TreeUnsupportedError("it keeps no keys and values of a beginning")
+        raise TreeUnsupportedError("it does not cache keys and values")
     takes_positions = "position_ids" in inspect.signature(base.forward).parameters
     rests = [sequences[member][tree.shared :] for member in tree.members]
     at_once = max(1, max_tokens // max(len(rest) for rest in rests))
@@ -210,16 +210,11 @@ def cached_outputs(
         cache.batch_repeat_interleave(len(part))
         input_ids, own_mask = pad_batch(part, pad_token_id)
         mask = torch.cat((own_mask.new_ones(len(part), tree.shared), own_mask), dim=1)
-        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
+        options: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
         if takes_positions:
             positions = tree.shared + torch.arange(input_ids.shape[1], device=device)
             options["position_ids"] = positions.expand(len(part), -1)
-        hidden = base(
-            input_ids=input_ids.to(device),
-            attention_mask=mask.to(device),
-            return_dict=True,
-            **options,
-        )[0]
+        hidden = base(input_ids=input_ids.to(device), attention_mask=mask.to(device), **options)[0]
         last = torch.tensor([len(rest) - 1 for rest in part], device=device)
         outputs.append(classifier.score(hidden[rows, last]))
     return torch.cat(outputs)

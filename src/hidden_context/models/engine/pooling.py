@@ -67,7 +67,7 @@ class LastEosPooling:
         counts = (input_ids == eos).sum(dim=1)
         if not counts.all():
             raise DataError(
-                "a text lacks the end-of-sequence token that this model reads its reward at",
+                "a text has no end-of-sequence token, at which this model reads the reward",
                 remedy="Give the tokenizer that the model was trained with",
             )
         parts = equal_counts(counts)
@@ -156,7 +156,7 @@ class LastAttendedPooling:
         options.setdefault("use_cache", False)  # keys and values that nothing would ever read
         if tree is not None and input_ids is not None:
             if self.config._attn_implementation != attention.ATTENTION_NAME:
-                raise attention.TreeUnsupportedError("trees are run inside tree_attention_in alone")
+                raise attention.TreeUnsupportedError("trees run only inside tree_attention_in")
             options["tree"], attention_mask = tree, torch.ones_like(input_ids)
         with ExitStack() as stack:
             if tree is not None:

@@ -55,8 +55,8 @@ class Features:
         if found.shape != (len(members), self.vectors.shape[1]):
             raise HiddenContextError(
                 f"the output layer of {type(classifier).__name__} reads vectors of shape "
-                f"{tuple(found.shape)} for {len(members)} texts, so that rewards have no "
-                "features; this model cannot have a reference."
+                f"{tuple(found.shape)} instead of one vector per text (texts: {len(members)}); "
+                "this model cannot have a reference."
             )
         if isinstance(classifier, LastEosPooling):  # it runs texts by their number of EOS tokens
             eos = int(classifier.config.eos_token_id)
@@ -106,13 +106,13 @@ class Runner:
             Raw outputs in float32 of shape ``(B, K)``, on the CPU, in the order given.
 
         Raises:
-            ConfigError: If the way asked for does not fit the model, or a number is below 1.
+            ConfigError: If the requested way does not fit the model, or a number is below 1.
             HiddenContextError: If there is no memory for a single text.
         """
         if batch_size < 1 or (tokens_per_batch is not None and tokens_per_batch < 1):
             raise ConfigError(
-                f"batch_size and tokens_per_batch are at least 1, not {batch_size} and "
-                f"{tokens_per_batch}."
+                f"batch_size is {batch_size} and tokens_per_batch is {tokens_per_batch}; both must "
+                "be at least 1."
             )
         if not len(sequences):
             return torch.empty(0, num_outputs)
@@ -142,8 +142,8 @@ class Runner:
                         raise
                     if len(members) == 1:
                         raise HiddenContextError(
-                            f"there is no memory for one text of {batch[0].num_tokens} tokens. "
-                            "Take a smaller --max_length, or another --precision or --device."
+                            f"one text of {batch[0].num_tokens} tokens does not fit in memory. Use "
+                            "a smaller --max_length, or another --precision or --device."
                         ) from error
                 if outputs is None:  # outside the handler: its frames no longer hold tensors
                     budget.halve(batch_tokens(batch, way))
@@ -209,10 +209,8 @@ def distinct(sequences: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
     """
     number: dict[tuple[int, ...], int] = {}
     places = [number.setdefault(tuple(sequence), len(number)) for sequence in sequences]
-    first: dict[int, int] = {}
-    for place, which in enumerate(places):
-        first.setdefault(which, place)
-    return list(first.values()), places
+    first = {which: place for place, which in reversed([*enumerate(places)])}
+    return [first[which] for which in range(len(number))], places
 
 
 def plan(
@@ -226,7 +224,7 @@ def plan(
 
     Args:
         sequences: Sequences of token ids.
-        members: Those that are to be run.
+        members: Indices of the sequences to run.
         way: How they will be run.
         budget: Most tokens of a batch, padding counted. A longer text stands alone, and texts that
             share a beginning may exceed the budget up to four times the longest, or to its limit.

@@ -30,14 +30,12 @@ def adapter_shapes(name: str, revision: str | None = None) -> dict[str, tuple[in
     Raises:
         CheckpointError: If there are none, or they are damaged.
     """
-    for filename in contents.ADAPTER_WEIGHTS:
-        path = contents.find_file(name, filename, revision)
-        if path is None:
-            continue
-        unread = f"{path}: the adapter's weights cannot be read ({{error}})."
-        with contents.as_checkpoint_error(unread):
-            return shapes_in(path)
-    raise CheckpointError(f"{name} has an {contents.ADAPTER_CONFIG} but no adapter weights.")
+    paths = (contents.find_file(name, file, revision) for file in contents.ADAPTER_WEIGHTS)
+    path = next(filter(None, paths), None)
+    if path is None:
+        raise CheckpointError(f"{name} has an {contents.ADAPTER_CONFIG} but no adapter weights.")
+    with contents.as_checkpoint_error(f"{path}: the adapter's weights cannot be read ({{error}})."):
+        return shapes_in(path)
 
 
 def head_of_adapter(
@@ -58,15 +56,15 @@ def head_of_adapter(
     if head is None:
         if outputs not in (None, 1):
             raise CheckpointError(
-                f"{name} has {outputs} outputs and no {HEAD_FILE}, so its head has to be named: "
+                f"{name} has {outputs} outputs but no {HEAD_FILE}; name the head: "
                 f"mean_and_variance for 2 outputs, or categorical (--num_outputs {outputs} on the "
                 "command line)."
             )
         return heads.make("base")
     if outputs is not None and outputs != head.num_outputs:
         raise CheckpointError(
-            f"{name} has a head of {outputs} outputs, but the {head.type} head has "
-            f"{head.num_outputs}. Give the head (or --num_outputs) it was trained with."
+            f"{name} has a head with num_outputs {outputs}, but the {head.type} head has "
+            f"num_outputs {head.num_outputs}. Give the head (or --num_outputs) of its training."
         )
     return head
 
@@ -127,12 +125,12 @@ def load_adapter(
 
 
 def _adapter_config(name: str, revision: str | None = None) -> Any:
-    """Read an adapter's configuration, and refuse kinds that need a forward pass of their own."""
+    """Read an adapter's configuration, and refuse kinds that need a special forward pass."""
     from peft import PeftConfig
 
     with contents.as_checkpoint_error(  # kinds that this PEFT does not know, too
-        f"{name}: this PEFT cannot read {contents.ADAPTER_CONFIG} ({{error}}); a later one may "
-        "(pip install -U peft)."
+        f"{name}: the installed PEFT cannot read {contents.ADAPTER_CONFIG} ({{error}}). A later "
+        "PEFT may: pip install -U peft."
     ):
         config = PeftConfig.from_pretrained(name, revision=revision)
     kind = str(getattr(config.peft_type, "value", config.peft_type))
@@ -217,8 +215,8 @@ def check_matched(
     brought = stored & {*module.state_dict()}  # weights of the backbone
     if brought and adapter != "default":
         raise CheckpointError(
-            f"the member {name} holds {some(brought)} of the backbone, which the members of an "
-            "ensemble share. Train members without a vocabulary or biases of their own."
+            f"the member {name} contains {some(brought)} of the backbone, but all members of an "
+            "ensemble share one backbone. Train members without their own vocabulary or biases."
         )
     # PEFT saves a resized vocabulary by this name too, with the original beside it
     again = {
@@ -232,6 +230,6 @@ def check_matched(
     unmatched |= {key for key in surplus if not is_leftover(key.removeprefix(_IN_PEFT))}
     if unmatched:
         raise CheckpointError(
-            f"the adapter {name} does not fit the backbone {base}: only one of them has "
-            f"{some(unmatched)}. Give the base_model it was trained on, or the complete adapter."
+            f"the adapter {name} does not fit the backbone {base}: only one of the two has "
+            f"{some(unmatched)}. Give the base_model of its training, or the complete adapter."
         )

@@ -87,8 +87,8 @@ def load_classifier(
     stored, _ = loaded.mismatched.get(f"{final_linear(model)[0]}.weight", ((num_outputs,), ()))
     if stored[0] != num_outputs:
         raise CheckpointError(
-            f"the classification head of {name!r} does not have {num_outputs} outputs, but "
-            f"{stored[0]}. Give the head type (and num_outputs) that it was trained with."
+            f"the classification head of {name!r} has num_outputs {stored[0]}, not {num_outputs}. "
+            "Give the head type (and num_outputs) that it was trained with."
         )
     loaded.check_shapes()
     loaded.check_surplus(scored=scored)
@@ -169,7 +169,7 @@ def add_lora(
     targets, spared = options.target_modules, None
     if targets and "all-linear" in targets:
         if targets not in ("all-linear", ["all-linear"]):
-            raise ConfigError("all-linear names every layer; leave out the other layers' names.")
+            raise ConfigError("all-linear already covers every layer; leave out the other names.")
         targets = "all-linear"
         # PEFT leaves out heads of some names only
         spared = [

@@ -84,8 +84,9 @@ def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     ]
     if not layers:
         raise CheckpointError(
-            f"{type(model).__name__} has no linear layer with {model.config.num_labels} outputs "
-            "outside its backbone; hidden-context needs one as the reward head."
+            f"{type(model).__name__} has no linear layer with num_outputs "
+            f"{model.config.num_labels} outside its backbone; hidden-context needs one as the "
+            "reward head."
         )
     return layers
 
@@ -148,11 +149,6 @@ def linear_gelu_kernel() -> Kernel | None:
     return kernel if bool(close.all()) else None
 
 
-def _is_plain(layer: nn.Module) -> bool:
-    """Return whether a layer is a plain product, with no adapter and no hooks."""
-    return type(layer) is Conv1D and not layer._forward_hooks and not layer._forward_pre_hooks
-
-
 class GeluInProduct:
     """Mixin that fuses the GELU of GPT-2's feed-forward block into the first product.
 
@@ -184,7 +180,9 @@ class GeluInProduct:
             and hidden_states.dtype == torch.bfloat16
             and isinstance(self.act, nn.GELU)
             and self.act.approximate == "tanh"
-            and _is_plain(self.c_fc)
+            and type(self.c_fc) is Conv1D  # no adapter, and no hooks
+            and not self.c_fc._forward_hooks
+            and not self.c_fc._forward_pre_hooks
             and self.c_fc.weight.dtype == torch.bfloat16
             and not torch.compiler.is_compiling()
             and linear_gelu_kernel() is not None

@@ -62,8 +62,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     count = here.get(resolved.type)
     if count is not None and (resolved.index or 0) >= count:
         raise ConfigError(
-            f"device {str(device)!r} was asked for, but this machine has {count} {resolved.type} "
-            "devices; use auto or cpu."
+            f"device {str(device)!r} was requested, but the number of {resolved.type} devices on "
+            f"this machine is {count}; use auto or cpu."
         )
     return resolved
 
@@ -227,7 +227,7 @@ def seconds_of(
         clock: Gives the time in seconds.
 
     Returns:
-        Seconds of one run; those of the first one where it spent the budget by itself.
+        Seconds of one run; of the first run if it spent the budget by itself.
     """
     started = before = clock()
     taken: list[float] = []

@@ -21,7 +21,7 @@ from hidden_context.errors import HiddenContextWarning
 from hidden_context.models.network.precision import MARGIN, seconds_of_layer
 
 SLOW: Final = 1.5
-"""How many times as fast fewer threads are where a number that was asked for is warned of."""
+"""A requested number brings a warning if fewer threads are this many times as fast."""
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def settle_threads(wanted: int | None) -> int:
     threads are much faster. A number within the available processors gets no such check.
 
     Args:
-        wanted: The number asked for, or None to choose: at most as many as are in use.
+        wanted: The requested number, or None to choose: at most as many as are in use.
 
     Returns:
         The number.
@@ -127,8 +127,8 @@ def settle_threads(wanted: int | None) -> int:
         shown = ", ".join(f"{count}: {1000 * value:.3g} ms" for count, value in seconds.items())
         warnings.warn(
             f"{name} {most}, but {best} {are} {seconds[most] / seconds[best]:.1f} times as fast "
-            f"on this machine, which has {cpus} to give (measured: a layer's products, {shown}); "
-            f"take --threads {best}.",
+            f"on this machine, where this process may use {cpus} (measured: a layer's products, "
+            f"{shown}); use --threads {best}.",
             HiddenContextWarning,
             stacklevel=2,
         )

@@ -21,7 +21,7 @@ def load_tokenizer(name: str, **options: Any) -> PreTrainedTokenizerBase:
     """
     with as_checkpoint_error(
         f"no tokenizer could be loaded from {name!r} ({{error}}). Check the id or path (offline, "
-        "only local folders and cached models load). A model without a tokenizer of its own needs "
+        "only local folders and cached models load). A model without a tokenizer needs "
         "--tokenizer_name. A tokenizer saved by a later release needs that release (pip install -U "
         "tokenizers transformers)."
     ):
@@ -51,7 +51,7 @@ def length_limit(tokenizer: PreTrainedTokenizerBase, config: Any, wanted: int | 
         offset = (getattr(config, "pad_token_id", 0) or 0) + 1
         shifted = getattr(config, "model_type", "") in ("roberta", "xlm-roberta", "camembert")
         limits.append(positions - offset if shifted else positions)
-    # tokenizers without a limit of their own report an enormous number
+    # tokenizers without a limit report an enormous number
     limit = min((value for value in limits if value and value < 1_000_000), default=None)
     if limit is None:
         return wanted or 1024

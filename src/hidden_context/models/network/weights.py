@@ -120,8 +120,8 @@ class Loaded:
                 remedy = "Merge the adapter (PEFT's merge_and_unload), or save it as an adapter."
             lacking = f" and lacks {some(self.missing)}" if scored and self.missing else ""
             raise CheckpointError(
-                f"{self.name} holds {some(surplus)} that {type(model).__name__} has no place "
-                f"for{lacking}, so its outputs would differ from what it was trained for. {remedy}"
+                f"{self.name} has {some(surplus)} that {type(model).__name__} does not "
+                f"use{lacking}, so rewards would differ from the trained model's. {remedy}"
             )
 
     def check_missing(self, missing: Collection[str]) -> None:
@@ -254,8 +254,8 @@ def load_network(
     names = Counter(unwrapped(key).removeprefix(base) for key in stored)
     if twice := {key for key, count in names.items() if count > 1}:
         raise CheckpointError(
-            f"{name} holds {some(twice)} under several names, and it cannot be told which are "
-            "right."
+            f"{name} has several copies of {some(twice)} under different names, and the right copy "
+            "is unknown. Give a checkpoint with each weight once."
         )
     mismatched = {key: (tuple(a), tuple(b)) for key, a, b in info["mismatched_keys"]}
     missing = {key for key in info["missing_keys"] if not _BUFFERS.search(key)}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PNG: Final = "image/png"
 _DPI: Final = 160  # a notebook shows as many pixels as it gets
 _SHOWN: Final = 8
-"""So many rewards of a long batch are drawn where nobody chose some."""
+"""The number of rewards that are drawn of a long batch."""
 
 
 def plot(
@@ -31,7 +31,7 @@ def plot(
 
     Args:
         rewards: Of batch shape ``()`` or ``(n,)``, n at most 20.
-        names: What the rewards are of, n of them; their places if not given.
+        names: n names of what the rewards are for; by default their places.
         low: Level of the quantile that is marked.
 
     Returns:
@@ -41,8 +41,8 @@ def plot(
         ConfigError: If there is no reward, or too many, in more than one dimension, not finite, or
             with another number of names; or the level is outside (0, 1).
     """
-    shell = _running_shell()
-    if shell is not None:
+    ipython = sys.modules.get("IPython")  # not imported here
+    if ipython is not None and (shell := ipython.get_ipython()) is not None:
         register(shell)
     return _draw(rewards, names, low)
 
@@ -134,9 +134,3 @@ def png_of_figure(figure: Figure) -> bytes:
     with style():
         figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})
     return content.getvalue()
-
-
-def _running_shell() -> Any:
-    """Return the running IPython shell, or None, without importing IPython."""
-    module = sys.modules.get("IPython")
-    return None if module is None else module.get_ipython()

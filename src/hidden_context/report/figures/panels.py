@@ -134,13 +134,13 @@ def variance(found: Sequence[Json], width: float) -> Figure:
 def causes(found: Sequence[Json], width: float) -> Figure:
     """Draw the variance by cause and group, as bars that add up to 1."""
     names = style.analysis_labels(found)
+
+    def named(label: str, name: str) -> str:
+        both = f"{style.shortened(label, 19)}, {style.shortened(name, 17)}"
+        return both if len(found) > 1 else label
+
     bars = [
-        (
-            f"{style.shortened(label, 19)}, {style.shortened(name, 17)}"
-            if len(found) > 1
-            else label,
-            group["variance_shares"],
-        )
+        (named(label, name), group["variance_shares"])
         for label, groups in group_rows(found)
         for name, group in zip(names, groups, strict=True)
         if group is not None and group.get("variance_shares")
@@ -226,13 +226,10 @@ def comparison(comparisons: Sequence[Json], width: float) -> Figure:
         axes.spines["left"].set_visible(False)
         axes.margins(x=0.08)
         axes.locator_params(axis="x", nbins=5)
-    names = [
-        style.analysis_labels(
-            [{"file": each["first"], "kind": ""}, {"file": each["second"], "kind": ""}]
-        )
-        for each in comparisons
-    ]
-    texts = [f"{second} − {first}" for first, second in names]
+    texts = []
+    for each in comparisons:
+        files = [{"file": each[name], "kind": ""} for name in ("second", "first")]
+        texts.append(" − ".join(style.analysis_labels(files)))
     if len(texts) == 1:
         panels[-1].set_xlabel(style.plain(style.shortened(texts[0], 60)))
     else:

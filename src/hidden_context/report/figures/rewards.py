@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 MOST: Final = 20
-"""So many rewards fit one figure."""
+"""The most rewards in one figure."""
 
 _WIDTH: Final = 4.2
 _ROW: Final = 0.62
@@ -56,7 +56,7 @@ def draw_rewards(
 
     Args:
         rewards: Of batch shape ``()`` or ``(n,)``, n at most 20.
-        names: What the rewards are of, n of them; their places if not given.
+        names: n names of what the rewards are for; by default their places.
         low: Level of the quantile that is marked.
 
     Returns:
@@ -73,10 +73,14 @@ def draw_rewards(
     label, draw = _kind(rewards, rows)
     figure = style.new_figure(_WIDTH, _ROW * len(rows) + 0.75)
     panels = list(figure.subplots(len(rows), 1, sharex=True, sharey=True, squeeze=False)[:, 0])
-    panels[0].set_xlim(_ends(rows))
+    places = np.concatenate([row.grid() for row in rows])
+    margin = 0.06 * float(np.ptp(places)) or 0.5
+    panels[0].set_xlim(float(places.min()) - margin, float(places.max()) + margin)
     for place, (axes, row) in enumerate(zip(panels, rows, strict=True)):
         draw(axes, row)
-        _mark(axes, row)
+        for name, mark, look in (("low", row.low, _LOW), ("mean", row.mean, _MEAN)):
+            axes.axvline(mark, color=look["color"], linewidth=0.6, linestyle=(0, (3, 2)))
+            axes.plot([mark], [0], linestyle="", clip_on=False, zorder=3, gid=name, **look)
         if names is not None:
             title = style.plain(style.shortened(names[place], 60))
             axes.set_title(title, loc="left", fontsize=6.5, pad=2)
@@ -104,7 +108,7 @@ def _checked(rewards: RewardDistribution, names: Sequence[str] | None) -> Reward
             f"{count} rewards cannot be drawn; choose from 1 to {MOST}, as in rewards[:{MOST}]."
         )
     if names is not None and len(names) != count:
-        raise ConfigError(f"there are {len(names)} names for {count} rewards; give one for each.")
+        raise ConfigError(f"each of the {count} rewards needs a name, but names has {len(names)}.")
     return rewards
 
 
@@ -138,13 +142,6 @@ def _kind(
     return "share at or below", _draw_steps
 
 
-def _ends(rows: Sequence[_Row]) -> tuple[float, float]:
-    """Choose the ends of the scale that all rows share."""
-    places = np.concatenate([row.grid() for row in rows])
-    margin = 0.06 * float(np.ptp(places)) or 0.5
-    return float(places.min()) - margin, float(places.max()) + margin
-
-
 def _draw_density(axes: Any, row: _Row) -> None:
     places = row.grid()
     z = (places[:, None] - row.location) / row.scale
@@ -173,10 +170,3 @@ def _draw_steps(axes: Any, row: _Row) -> None:
     smooth = ndtr(distance / np.where(point, 1.0, row.scale))
     shares = (row.weights * np.where(point, distance >= 0, smooth)).sum(1)
     axes.step(places, shares, where="post", color=style.COLOURS[0], gid="curve")
-
-
-def _mark(axes: Any, row: _Row) -> None:
-    """Mark the mean and the low quantile on the ground line."""
-    for name, place, look in (("low", row.low, _LOW), ("mean", row.mean, _MEAN)):
-        axes.axvline(place, color=look["color"], linewidth=0.6, linestyle=(0, (3, 2)))
-        axes.plot([place], [0], linestyle="", clip_on=False, zorder=3, gid=name, **look)

@@ -47,7 +47,7 @@ class FigureConfig:
         dataclasses.MISSING, "analysis.json that analyze --output wrote", positional=True
     )
     output: str = option(
-        ".", "folder (there already, or ending in /), or path without an ending, to write to"
+        ".", "folder (existing, or ending in /) or path without extension to write to"
     )
     formats: list[str] = option(list(FORMATS), "of svg, pdf and png")
     width: float = option(3.4, "in inches; a column is about 3.3, a page 6.8")
@@ -92,12 +92,12 @@ _FIGURES: Final[dict[str, tuple[Drawing, Callable[[Json], Any], str]]] = {
     "variance": (
         panels.variance,
         lambda scores: {"r2", "r2_within"} & _metrics(scores),
-        "It needs rewards with a variance; a base model's reward is one number.",
+        "It needs rewards with a variance; the reward of a base head is a single number.",
     ),
     "causes": (
         panels.causes,
         lambda scores: scores["groups"][0].get("variance_shares"),
-        "It needs a head that tells causes apart, such as factor or an ensemble.",
+        "It needs a head that separates the causes of variance: factor, or an ensemble.",
     ),
     "contexts": (
         panels.contexts,
@@ -141,7 +141,7 @@ def draw(name: str, analysis: dict[str, Any], width: float = 3.4) -> Figure:
         raise ConfigError(f"there is nothing to draw the figure {name} from. {remedy}")
     if len(found) > len(COLOURS):
         raise ConfigError(
-            f"{len(found)} analyses do not fit into the figure {name}; {len(COLOURS)} do. "
+            f"the figure {name} shows at most {len(COLOURS)} analyses, and there are {len(found)}. "
             "Analyze fewer score files at once."
         )
     return drawn(found, width)

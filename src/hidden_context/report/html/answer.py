@@ -63,7 +63,9 @@ def answer_of(analysis: Found) -> Answer | None:
 def _of_votes(scores: Found) -> Answer:
     votes = scores["votes"]
     contested, two, known = votes["contested"], votes["disagreement"], votes["annotators_known"]
-    topics = _named(votes["topics"])
+    topics = votes["topics"]
+    if len({topic["column"] for topic in topics}) > 1:
+        topics = [{**topic, "name": f"{topic['column']}: {topic['name']}"} for topic in topics]
     tests = _annotator_tests(scores)
     sentences = _where(topics) if len(topics) > 1 else []
     if contested["expected"]["estimate"] is not None:
@@ -77,14 +79,10 @@ def _of_votes(scores: Found) -> Answer:
     sentences += map(_finding, tests)
     if known is not None:
         sentences.append(_known((known["three_way"] or known["two_way"])["difference"]))
-    picture = picture_of(
-        "pairs",
-        [{**kind, "label": KINDS[kind["name"]]} for kind in votes["kinds"]],
-        contested["items"],
-        contested["share"],
-        topics,
-        predicted_by="Diamonds: the share that the model expects.",
-    )
+    kinds = [{**kind, "label": KINDS[kind["name"]]} for kind in votes["kinds"]]
+    facts = contested["items"], contested["share"], topics
+    predicted_by = "Diamonds: the share that the model expects."
+    picture = picture_of("pairs", kinds, *facts, predicted_by=predicted_by)
     return Answer(_headline(contested), sentences, picture, scores, list(map(of_test, tests)))
 
 
@@ -93,13 +91,6 @@ def _headline(contested: Found) -> str:
     levels = {MUCH: "People disagree", SOME: "People disagree in part", 0: "People mostly agree"}
     verdict = next(words for level, words in levels.items() if share >= level)
     return f"{verdict}: they are split on {percent(share, 0)} of {items} pairs."
-
-
-def _named(topics: list[Found]) -> list[Found]:
-    """Add the column to the names of topics if there are several columns."""
-    if len({topic["column"] for topic in topics}) < 2:
-        return topics
-    return [{**topic, "name": f"{topic['column']}: {topic['name']}"} for topic in topics]
 
 
 def _where(topics: list[Found]) -> list[str]:
@@ -123,8 +114,8 @@ def _leaning(kinds: list[Found]) -> list[str]:
     if not apart and not equal:  # too few votes per item to tell them apart
         return []
     return [
-        f"On {percent(apart / split, 0)} of what is split, people lean apart; on "
-        f"{percent(equal / split, 0)} most find both sides equal."
+        f"On {percent(apart / split, 0)} of the split pairs, people lean apart; on "
+        f"{percent(equal / split, 0)}, most find both sides equal."
     ]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -23,7 +22,6 @@ from hidden_context.report.html import people as pictures
 from hidden_context.report.html import words
 from hidden_context.report.html.answer import answer_of
 from hidden_context.report.html.pairs import PairsMeta
-from hidden_context.terminal import p_value, percent
 
 Found = dict[str, Any]
 
@@ -92,7 +90,6 @@ def render(
         analysis={**analysis, "analyses": shown},
         answer=answer_of(analysis),
         summary=summary,
-        words=words,
         measures=MEASURES,
         meta=meta,
         data=Markup(embedded_json(data)),
@@ -151,49 +148,28 @@ def render_people_page(found: Found) -> str:
         HTML that is complete: it loads nothing, and nothing in it runs but the theme's button.
     """
     observed, predicted = found["observed"], found["predicted"]
-    people = observed["people"][: pictures.MOST_PEOPLE]
     unit = _UNITS[found["settings"]["unit"]]
-    picture = pictures.picture_of(
-        unit,
-        observed["kinds"],
-        observed["judged"],
-        observed["split"],
-        predicted["topics"] if predicted else [],
-        predicted["topics_hidden"] if predicted else 0,
-        f"Diamonds: predicted by models that never saw these {unit}.",
-        found["settings"].get("split_means", pictures.SPLIT_MEANS),
-    )
+    votes = observed["kinds"], observed["judged"], observed["split"]
+    topics, hidden = (predicted["topics"], predicted["topics_hidden"]) if predicted else ([], 0)
+    predicted_by = f"Diamonds: predicted by models that never saw these {unit}."
+    split_words = found["settings"].get("split_means", pictures.SPLIT_MEANS)
+    picture = pictures.picture_of(unit, *votes, topics, hidden, predicted_by, split_words)
     return render_page(
         "people.html.j2",
         PEOPLE_STYLES,
         read_scripts(PEOPLE_SCRIPTS),
         found=found,
         picture=picture,
-        people=people,
-        people_scale=_scale(people, "deviation"),
-        shown_people=pictures.SHOWN_PEOPLE,
-        covariates=_by_clearness(found["explained"]["covariates"]),
+        pictures=pictures,
+        clear=words.CLEAR,
         votes_of=_votes_of,
-        leaning_of=lambda covariate: _scale(covariate["levels"], "leaning"),
     )
 
 
-def _scale(rows: list[Found], name: str) -> pictures.Scale:
-    return pictures.scale_of([each[name] for each in rows], is_share=True)
-
-
-def _votes_of(item: Found, sides: dict[str, str]) -> list[Any]:
+def _votes_of(item: Found, sides: dict[str, str]) -> list[pictures.Part]:
     """Stack the votes of an item as the parts of a bar."""
-    total = item["first"] + item["equal"] + item["second"]
-    return pictures.stack(
-        [(sides[name], item[name] / total, name) for name in ("first", "equal", "second")]
-    )
-
-
-def _by_clearness(covariates: list[Found]) -> tuple[list[Found], list[Found]]:
-    """Separate covariates that clearly go with the votes from the others."""
-    clear = [each for each in covariates if each["p_adjusted"] < words.CLEAR]
-    return clear, [each for each in covariates if each not in clear]
+    total = sum(item[name] for name in sides)
+    return pictures.stack([(side, item[name] / total, name) for name, side in sides.items()])
 
 
 def content_security_policy(scripts: Sequence[str]) -> str:
@@ -261,15 +237,7 @@ def render_page(template: str, styles: Sequence[str], scripts: Sequence[str], **
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        count=words.count,
-        interval=words.interval,
-        labels=_labels,
-        number=words.number,
-        p=p_value,
-        percent=percent,
-        unbroken=_unbroken,
-    )
+    environment.filters.update(vars(words))
     style = "".join(map(read_template, styles)).replace("/* dark.css */", read_template("dark.css"))
     page = environment.get_template(template).render(
         policy=content_security_policy(scripts),
@@ -279,18 +247,3 @@ def render_page(template: str, styles: Sequence[str], scripts: Sequence[str], **
     )
     # labels may hold lone surrogates, which UTF-8 cannot encode
     return page.encode("utf-8", "replace").decode("utf-8")
-
-
-def _labels(labels: dict[str, str]) -> str:
-    named = (f"{column.removeprefix('data_')} {value}" for column, value in labels.items())
-    return ", ".join(named) or "all"
-
-
-def _unbroken(text: str) -> str:
-    r"""Keep a number with its sign, and an interval in round brackets, on one line.
-
-    >>> _unbroken("30 % (26 to 34 %) of all").split(" ")
-    ['30\xa0%\xa0(26\xa0to\xa034\xa0%)', 'of', 'all']
-    """
-    share = re.compile(r"\S+ %( \(\S+ to \S+ %\))?")
-    return share.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)

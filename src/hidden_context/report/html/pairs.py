@@ -33,8 +33,8 @@ class PairsMeta:
     """Facts that the page states about its comparisons.
 
     Attributes:
-        file: Where they come from.
-        total: Pairs with rewards in it.
+        file: The score file.
+        total: Pairs with rewards in the file.
         shown: Pairs in the page.
         cut: Pairs of which a text was cut.
     """

@@ -148,16 +148,15 @@ class Picture:
 
     Attributes:
         unit: What is counted, such as ``pairs``.
-        title: What the bar is of.
-        kinds: The bar, what is split first.
-        split: Share that is split, of all.
+        title: The title of the bar.
+        kinds: The parts of the bar, split kinds first.
+        split: Share of all items that are split.
         topics: Topics, the most split first; each with ``name``, ``items``, ``observed`` and
             ``predicted``, which may be None.
-        topics_title: What the rows are.
-        topics_note: How to read them.
-        scale: Of the rows.
-        split_means: What “split” means, if anything is counted.
-        shown: Number of rows that are not folded away.
+        topics_note: How to read the topics.
+        scale: The scale of the topics.
+        split_means: What “split” means; empty without a bar.
+        shown: Number of topics that are not folded away.
     """
 
     unit: str
@@ -165,7 +164,6 @@ class Picture:
     kinds: list[Part]
     split: float | None
     topics: list[Found]
-    topics_title: str
     topics_note: str
     scale: Scale
     split_means: str
@@ -222,14 +220,13 @@ def picture_of(
         dots += ", with 95 % intervals"
     notes = [f"{dots}.", predicted_by if points else "", f"Dashed: all {unit}."]
     if hidden:
-        notes.append(f"{hidden} topics that fewer than five people judged are left out.")
+        notes.append(f"Topics that fewer than five people judged, left out: {hidden}.")
     return Picture(
         unit=unit,
         title=f"How people voted on {count(items)} {unit}",
         kinds=bar,
         split=None if split is None else split["estimate"],
         topics=found,
-        topics_title=f"Where people split: {unit} by topic",
         topics_note=" ".join(filter(None, notes)),
         scale=scale_of([*ends, *points], is_share=True),
         split_means=split_words if bar else "",

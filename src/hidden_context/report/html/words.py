@@ -1,7 +1,8 @@
-"""Sentences and cells about an analysis's numbers."""
+"""Sentences and cells about an analysis's numbers; the templates use each function as a filter."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from hidden_context.terminal import NOTHING, p_value, percent
@@ -55,6 +56,26 @@ def number(value: float | None, decimals: int = 2) -> str:
         return NOTHING
     text = f"{value:.{decimals}f}"
     return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
+
+
+def labels(found: dict[str, str]) -> str:
+    """Name a group of rows by its labels.
+
+    >>> labels({"data_subset": "helpful", "annotator": "ann"}), labels({})
+    ('subset helpful, annotator ann', 'all')
+    """
+    named = (f"{column.removeprefix('data_')} {value}" for column, value in found.items())
+    return ", ".join(named) or "all"
+
+
+def unbroken(text: str) -> str:
+    r"""Keep a number with its sign, and an interval in round brackets, on one line.
+
+    >>> unbroken("30 % (26 to 34 %) of all").split(" ")
+    ['30\xa0%\xa0(26\xa0to\xa034\xa0%)', 'of', 'all']
+    """
+    share = re.compile(r"\S+ %( \(\S+ to \S+ %\))?")
+    return share.sub(lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
 
 
 def of_scores(scores: Found) -> list[str]:

@@ -39,7 +39,7 @@ def print_analysis(analysis: Analysis, console: Console | None = None) -> None:
         "Accuracy: share of pairs with P(preferred ≻ other) > ½; a tie counts one half.": any(
             isinstance(record, PairRecord) for record in records
         ),
-        "2nd ≥ 1st: a tie counts whole, as in the paper (≥).": any(
+        "2nd ≥ 1st: a tie counts fully, as in the paper (≥).": any(
             getattr(record, "second_at_least", None) for record in records
         ),
         "Variance: of the difference between the two sides of a pair, or of responses' "
@@ -176,9 +176,9 @@ def _contexts_table(found: dict[str, Any]) -> Table:
 
 def _print_benchmark(sections: FileSections, console: Console) -> None:
     how = "by share, as wrong in Ties" if sections.style == "reward-bench-2" else "as wrong"
-    notes = f"{sections.ties} ties, which count {how}"
+    notes = f"ties: {sections.ties}, counted {how}"
     if sections.rows_left_out:
-        notes += f"; {sections.rows_left_out} rows without a score left out"
+        notes += f"; rows without a score, left out: {sections.rows_left_out}"
     name = ", ".join(filter(None, (sections.file, sections.name)))
     terminal.say(console, f"{name} ({sections.style}): {notes}")
     console.print(section_table(sections.records))

@@ -26,7 +26,7 @@ def observed_lines(found: Observed) -> list[str]:
     if found.ratings is not None:
         lines += _ratings(found.ratings)
     if found.abstentions:
-        lines.append(f"abstentions: {found.abstentions}, which are no votes")
+        lines.append(f"abstentions: {found.abstentions} (not counted as votes)")
     return lines
 
 
@@ -36,8 +36,8 @@ def _ratings(found: ObservedRatings) -> list[str]:
     scale = f"ratings: {found.ratings} from {low} to {high}; above {middle} they count as high"
     if found.votes.judged:
         scale += (
-            f"; two people's differ by {estimate(found.difference, 2)} on average, α of the "
-            f"ratings {estimate(found.alpha, 2)}"
+            f"; two people's ratings differ by {estimate(found.difference, 2)} on average, α of "
+            f"the ratings {estimate(found.alpha, 2)}"
         )
     return [scale, *votes]
 
@@ -64,8 +64,8 @@ def _votes(found: ObservedVotes, items: str, parts: dict[str, str]) -> list[str]
 def _agreement(found: ObservedVotes) -> list[str]:
     kinds = {name: each.share.estimate for name, each in found.kinds.items()}
     return [
-        f"split: {share(found.split)} of these; unanimous {percent(kinds['unanimous'])}, all "
-        f"equal {percent(kinds['equal'])}",
+        f"split: {share(found.split)} of the items with several people; unanimous "
+        f"{percent(kinds['unanimous'])}, all equal {percent(kinds['equal'])}",
         f"contested: {share(found.contested)}; conflict {percent(kinds['conflict'])}, "
         f"indifference {percent(kinds['indifference'])}, neither {percent(kinds['mixed'])}",
         f"two people answer differently: {share(found.differ)}; on opposite sides: "

@@ -30,9 +30,17 @@ _TOPICS: Final = 10
 
 def print_votes(votes: VoteMetrics, console: Console) -> None:
     """Print how predictions compare with votes: losses, annotators, contested pairs."""
-    say(console, _counts(votes))
+    who = f", {votes.annotators} annotators ({votes.known} known)" if votes.annotators else ""
+    equal = f", {percent(votes.equal / votes.votes)} “equal”" if votes.equal else ""
+    counts = f"{votes.votes} votes on {votes.items} pairs, {votes.several} with several"
+    say(console, f"{counts}{equal}{who}")
     console.print(_loss_table(votes))
-    say(console, _shares(votes))
+    rank = "" if votes.spearman is None else f"; rank correlation {estimate(votes.spearman, 2)}"
+    say(
+        console,
+        f"P against the shares of votes: Brier score {estimate(votes.brier['model'])}, that of a "
+        f"constant ½ {estimate(votes.brier['constant'])}{rank}",
+    )
     if votes.annotators_known is not None:
         say(console, _known(votes.annotators_known))
     if votes.new_annotators is not None:
@@ -114,26 +122,9 @@ def _measure_table(measures: list[MeasureFound], title: str) -> Table:
     return table_of(title, measures, columns)
 
 
-def _counts(votes: VoteMetrics) -> str:
-    who = f", {votes.annotators} annotators ({votes.known} known)" if votes.annotators else ""
-    equal = f", {percent(votes.equal / votes.votes)} “equal”" if votes.equal else ""
-    return f"{votes.votes} votes on {votes.items} pairs, {votes.several} with several{equal}{who}"
-
-
-def _shares(votes: VoteMetrics) -> str:
-    text = (
-        f"P against the shares of votes: Brier score {estimate(votes.brier['model'])}, that of a "
-        f"constant ½ {estimate(votes.brier['constant'])}"
-    )
-    if votes.spearman is None:
-        return text
-    return f"{text}; rank correlation {estimate(votes.spearman, 2)}"
-
-
 def _known(found: KnownAnnotators) -> str:
-    parts = [f"{estimate(found.two_way.difference, 4, sign='+')} two-way"]
-    if found.three_way is not None:
-        parts.append(f"{estimate(found.three_way.difference, 4, sign='+')} three-way")
+    ways = {"two-way": found.two_way, "three-way": found.three_way}
+    parts = [f"{estimate(v.difference, 4, sign='+')} {name}" for name, v in ways.items() if v]
     return (
         f"Knowing {found.annotators} annotators changes the loss of their {found.votes} votes by "
         f"{', '.join(parts)} (by prompt and annotator)"

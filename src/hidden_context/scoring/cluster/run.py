@@ -1,4 +1,4 @@
-"""Scoring on a Ray cluster: windows of rows go out, their scores come back in order.
+"""Scoring on a Ray cluster, found or started here: windows go out, scores come back in order.
 
 The unit of work is a window, as in one process, so that the same texts are run together and the
 record beside the output holds the same bytes. Ray Data reads a few windows ahead of the workers,
@@ -11,16 +11,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
+import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from hidden_context.data.responses import ScoringRow
-from hidden_context.errors import ConfigError, HiddenContextError, HiddenContextWarning
+from hidden_context.errors import (
+    ConfigError,
+    HiddenContextError,
+    HiddenContextWarning,
+    MissingDependencyError,
+    in_one_line,
+)
+from hidden_context.models.network.threads import usable_cpus
 from hidden_context.models.reward_model import RewardModel
-from hidden_context.scoring.cluster.session import Pool, import_ray
 from hidden_context.scoring.cluster.worker import (
     Answer,
     LoadedModel,
@@ -29,16 +37,169 @@ from hidden_context.scoring.cluster.worker import (
     read_windows,
     unpack,
 )
-from hidden_context.scoring.config import StreamOptions
+from hidden_context.scoring.config import ScoreConfig, StreamOptions
 from hidden_context.scoring.record import PartialScores
 from hidden_context.scoring.stream import Progress, Rows, Running, recheck
 
 T = TypeVar("T")
 
+# The object store holds only a few windows of rows; Ray would take a third of the memory.
+_OBJECT_STORE_BYTES: Final = 512 << 20
+# Ray waits half a minute for its own processes, which is too little for a busy machine.
+_ATTEMPTS: Final = 3
 # Windows that wait at each worker, beside the one that it scores: enough to hide the transfer.
 _AHEAD: Final = 3
 # How often the first worker may be lost; Ray Data restarts the others.
 _RESTARTS: Final = 3
+
+
+def import_ray() -> Any:
+    """Import Ray and Ray Data.
+
+    Raises:
+        MissingDependencyError: If they are not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+        import ray.data.exceptions
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"--engine_cluster ray needs Ray Data ({error}); install it with "
+            "`pip install 'hidden-context[ray]'`."
+        ) from error
+    return ray
+
+
+@contextlib.contextmanager
+def ray_session(config: ScoreConfig, threads: int) -> Iterator[Pool]:
+    """Connect to a cluster inside the block.
+
+    An existing connection of this process is used and left open. Otherwise the cluster is the one
+    at ``cluster_address`` or ``RAY_ADDRESS``. Without an address, a cluster is started on this
+    machine; its processes end with this process, however it ends.
+
+    Args:
+        config: The options.
+        threads: Threads of each worker.
+
+    Yields:
+        The workers to take.
+
+    Raises:
+        MissingDependencyError: If Ray is not installed.
+        ConfigError: If there is no cluster at the address.
+        HiddenContextError: If the cluster, or a worker again and again, fails.
+    """
+    ray = import_ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, config, threads)
+    try:
+        yield pool_of(config, threads, ray.cluster_resources())
+    except (ray.exceptions.RayError, ray.data.exceptions.ExecutionTimeoutError) as error:
+        if isinstance(error, (ray.exceptions.RayTaskError, ray.exceptions.UserCodeException)):
+            raise  # a mistake of this package, not of Ray: the whole trace is needed
+        raise HiddenContextError(
+            f"the cluster failed: {in_one_line(error)} What was scored is kept; the same command "
+            "goes on from there."
+        ) from error
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any, config: ScoreConfig, threads: int) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    address = config.cluster_address or os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"there is no Ray cluster at {address}: {in_one_line(error)} Check "
+                "--cluster_address, or leave it out to start a cluster on this machine."
+            ) from error
+        return
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its log is for Ray's developers
+    cores = config.workers * threads if config.workers else max(usable_cpus(), threads)
+    options |= {"num_cpus": cores, "include_dashboard": False}
+    import psutil
+
+    this = psutil.Process()
+    others = set(this.children(recursive=True))
+    for attempt in range(_ATTEMPTS):
+        try:
+            ray.init(address="local", object_store_memory=_OBJECT_STORE_BYTES, **options)
+            return
+        except Exception as error:  # noqa: PERF203 - Ray raises just that
+            ray.shutdown()
+            for left in set(this.children(recursive=True)) - others:  # Ray forgets them
+                with contextlib.suppress(psutil.Error):
+                    left.kill()
+            if attempt == _ATTEMPTS - 1:
+                raise HiddenContextError(
+                    f"Ray did not start on this machine: {in_one_line(error)} Try again when it is "
+                    "less busy, or leave out --engine_cluster."
+                ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Workers that each hold the model.
+
+    Attributes:
+        workers: How many.
+        threads: Threads, and so CPU cores, of each.
+        gpus: GPUs of each.
+    """
+
+    workers: int
+    threads: int
+    gpus: float
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """Resources that the cluster reserves for each worker."""
+        return {"num_cpus": self.threads, "num_gpus": self.gpus}
+
+
+def pool_of(config: ScoreConfig, threads: int, resources: Mapping[str, float]) -> Pool:
+    """Choose workers that fit into a cluster.
+
+    Args:
+        config: The options; ``workers`` unset takes as many as have room.
+        threads: Threads of each worker.
+        resources: What the cluster has now, ``CPU`` and ``GPU``.
+
+    Returns:
+        The pool.
+
+    Raises:
+        ConfigError: If the device names one GPU of several, which the cluster deals out.
+    """
+    if config.device.startswith("cuda:"):
+        raise ConfigError(
+            f"--device {config.device} names one GPU, but the cluster assigns a GPU to each "
+            "worker; use --device cuda."
+        )
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    each = config.worker_gpus
+    if each is None:
+        on_gpu = config.device == "cuda" or (config.device == "auto" and gpus >= 1)
+        each = 1.0 if on_gpu else 0.0
+    room = math.floor(cpus / threads)
+    if each:
+        room = min(room, math.floor(gpus / each + 1e-9))
+    if room < (config.workers or 1):
+        warnings.warn(
+            f"the cluster has room for {room} workers of {threads} cores and {each:g} GPUs (it has "
+            f"{cpus:g} cores, {gpus:g} GPUs); the other workers wait until machines join it.",
+            HiddenContextWarning,
+            stacklevel=3,
+        )
+    return Pool(config.workers or max(room, 1), threads, each)
 
 
 def local_path(name: str) -> str:
@@ -82,11 +243,8 @@ def _score(
 ) -> None:
     """Score the rows that the record lacks (see ``stream.Running``)."""
     ray = import_ray()
-    rest = iter(rows())
-    again = recheck(rest, record, partial(_digest, ray, scout))
-    if record.rows_done:
-        progress(record.rows_done)
-    if not again and next(rest, None) is None:
+    left = recheck(rows, record, partial(_digest, ray, scout), progress)
+    if next(left, None) is None:
         return  # all rows are scored; only the output is missing
     ray.kill(scout)  # a worker of the pool needs its place
     read = partial(read_windows, rows, record.rows_done, arguments[1].window)
@@ -106,8 +264,8 @@ def _check(scored: ScoredWindow, expected: int, place: tuple[str, str]) -> None:
         )
     if scored.place != place:
         raise ConfigError(
-            f"the workers differ: {' on '.join(reversed(scored.place))} here, "
-            f"{' on '.join(reversed(place))} there. Name --precision and --device."
+            f"the workers compute in different places: {' on '.join(reversed(scored.place))}, and "
+            f"{' on '.join(reversed(place))}. Set --precision and --device."
         )
 
 

@@ -33,7 +33,7 @@ class DistributionRequest(BaseModel):
     measures: list[str] = Field([], max_length=64, description="further risk measures")
     annotator: str | int | None = None
     groups: dict[str, list[str | int]] | None = Field(
-        None, description="annotators by group, of whom the risk measures are taken"
+        None, description="annotators by group; the risk measures are computed for each group"
     )
 
 
@@ -83,12 +83,10 @@ async def distribution(
         raise invalid_request(str(error)) from None
     relative = next((one for one in (risk, *measures) if one.is_relative), None)
     if relative is not None and len(body.responses) == 1:
-        raise invalid_request(
-            f"{relative} compares the responses to a prompt, but there is only one"
-        )
+        raise invalid_request(f"{relative} compares a prompt's responses, but there is only one")
     if body.groups is not None and WORST_GROUP in body.groups:
         raise invalid_request(
-            f"{WORST_GROUP} is the name of the group that fares worst; choose another"
+            f"{WORST_GROUP} is reserved for the group with the lowest value; choose another name"
         )
     asked = texts_of(body.prompt, body.responses, body.tools or None)
     prompts = None if body.prompt is None else [body.prompt] * len(asked)
@@ -102,7 +100,7 @@ def _content(found: Found, body: DistributionRequest, measures: list[RiskMeasure
     if body.groups is not None:
         groups = {name: [str(member) for member in own] for name, own in body.groups.items()}
     described = found.served.scorer.describe(
-        found.raw, found.risk, measures, annotator, groups, found.distance
+        found.raw, [found.risk, *measures], annotator, groups, found.distance
     )
     values = {name: finite(value, name) for name, value in described.values.items()}
     risk = str(found.risk)
@@ -122,8 +120,8 @@ def _content(found: Found, body: DistributionRequest, measures: list[RiskMeasure
         preferred=finite(described.preferred, "P(i beats j)"),
         shares={name: _or_null(part) for name, part in described.shares.items()},
         groups={
-            group: {name: finite(value, name) for name, value in by_measure.items()}
-            for group, by_measure in described.groups.items()
+            group: {name: finite(own[group], name) for name, own in described.groups.items()}
+            for group in described.groups.get(risk, {})
         },
         percentiles=percentiles,
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from hidden_context.scoring.prepare import MarkedText
-from hidden_context.serve.schema import Lenient, RequestError, answer
-from hidden_context.serve.service import ServiceNow
+from hidden_context.serve.schema import RequestError, answer
+from hidden_context.serve.service import ModelQuery, ServiceNow
 
 router = APIRouter()
 
 _NO_NAME: Final = "model"  # what the trainer sends, whatever model is meant
 
 
-class EvaluationRequest(Lenient):
+class EvaluationRequest(BaseModel):
     """Texts with their special tokens, as the trainer decodes them."""
 
     model: str | None = None
@@ -36,10 +36,7 @@ class EvaluationReply(BaseModel):
 
 @router.post("/v1/score/evaluation", response_model=EvaluationReply)
 async def evaluate(
-    body: EvaluationRequest,
-    request: Request,
-    service: ServiceNow,
-    model: str | None = Query(None, description="a loaded model, such as name@cvar:0.05"),
+    body: EvaluationRequest, request: Request, service: ServiceNow, model: ModelQuery = None
 ) -> Response:
     """Return the risk measure of texts that carry their special tokens; none are added."""
     name = model if model is not None else body.model
@@ -49,7 +46,6 @@ async def evaluate(
         if name != _NO_NAME or error.status != 404:
             raise
         wanted = service.single(None)
-    asked = [MarkedText(text) for text in body.messages]
-    found = await service.ask(request, wanted, asked)
+    found = await service.ask(request, wanted, [MarkedText(text) for text in body.messages])
     identity, scores = f"scoreval-{uuid.uuid4().hex}", await service.values(found)
     return answer(EvaluationReply(id=identity, model=found.served.name, scores=scores))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from hidden_context.scoring.prepare import MarkedText
 from hidden_context.scoring.requests import extra_logs
-from hidden_context.serve.schema import Lenient, answer
-from hidden_context.serve.service import Found, Service, ServiceNow, finite
+from hidden_context.serve.schema import answer
+from hidden_context.serve.service import Found, ModelQuery, Service, ServiceNow, finite
 
 router = APIRouter()
 
 
-class RewardRequest(Lenient):
+class RewardRequest(BaseModel):
     """Texts with their special tokens, as the trainer decodes them."""
 
     query: list[str]
-    prompts: list[Any] | None = Field(None, description="tells a guard what belongs together")
+    prompts: list[Any] | None = Field(
+        None, description="tells a guard which responses answer the same prompt"
+    )
     labels: list[Any] | None = Field(None, description="not needed")
 
 
@@ -34,10 +36,7 @@ class RewardReply(BaseModel):
 
 @router.post("/get_reward", response_model=RewardReply)
 async def get_reward(
-    body: RewardRequest,
-    request: Request,
-    service: ServiceNow,
-    model: str | None = Query(None, description="a loaded model, such as name@cvar:0.05"),
+    body: RewardRequest, request: Request, service: ServiceNow, model: ModelQuery = None
 ) -> Response:
     """Return the rewards of texts that carry their special tokens; none are added."""
     asked = [MarkedText(text) for text in body.query]

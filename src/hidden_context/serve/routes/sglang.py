@@ -14,7 +14,6 @@ from starlette.responses import Response
 from hidden_context.serve.schema import (
     Ids,
     Input,
-    Lenient,
     Usage,
     answer,
     invalid_request,
@@ -28,7 +27,7 @@ from hidden_context.serve.service import Found, Service, ServiceNow
 router = APIRouter()
 
 
-class NativeRequest(Lenient):
+class NativeRequest(BaseModel):
     """Texts, to which special tokens are added, or token ids."""
 
     model_config = ConfigDict(json_schema_extra=one_of("text", "input_ids"))
@@ -52,7 +51,7 @@ class NativeItem(BaseModel):
     meta_info: Meta
 
 
-class ScoreRequest(Lenient):
+class ScoreRequest(BaseModel):
     """A query and items; each item is put behind the query, or before it."""
 
     query: str | Ids | None = None
@@ -81,11 +80,10 @@ async def classify(body: NativeRequest, request: Request, service: Service) -> R
     asked, alone = read_input(given or [])
     found = await service.ask(request, service.single(body.model), asked)
     identity = uuid.uuid4().hex
+    embeddings = zip(await _numbers(found, service), found.tokens, strict=True)
     items = [
         {"embedding": numbers, "meta_info": {"id": f"{identity}-{n}", "prompt_tokens": tokens}}
-        for n, (numbers, tokens) in enumerate(
-            zip(await _numbers(found, service), found.tokens, strict=True)
-        )
+        for n, (numbers, tokens) in enumerate(embeddings)
     ]
     return answer(items[0] if alone else items)
 
@@ -101,8 +99,7 @@ async def score(body: ScoreRequest, request: Request, service: ServiceNow) -> Re
     asked, _ = read_input(_joined(body))
     found = await service.ask(request, service.single(body.model), asked)
     scores = await _numbers(found, service)
-    name = found.served.name
-    return answer(ScoreReply(model=name, scores=scores, usage=usage(found.tokens)))
+    return answer(ScoreReply(model=found.served.name, scores=scores, usage=usage(found.tokens)))
 
 
 async def _numbers(found: Found, service: Service) -> list[list[float]]:
@@ -119,11 +116,11 @@ def _joined(body: ScoreRequest) -> Any:
     if query is None:
         return items
     if any(isinstance(item, str) is not isinstance(query, str) for item in items):
-        raise invalid_request("query and items have to be texts both, or token ids both")
+        raise invalid_request("query and items must both be texts, or both be token ids")
     return [item + query if body.item_first else query + item for item in items]
 
 
-class EmbeddingsRequest(Lenient):
+class EmbeddingsRequest(BaseModel):
     """Texts, to which special tokens are added, or token ids."""
 
     model: str | None = None
@@ -153,13 +150,11 @@ async def embeddings(body: EmbeddingsRequest, request: Request, service: Service
     """Return the risk measure of each text, as an embedding of one number."""
     model = service.single(body.model)
     given, _ = read_input(body.input)
-    tokenizer = model[0].scorer.model.tokenizer
-    asked = await service.compute(lambda: restored(given, tokenizer))
+    asked = await service.compute(lambda: restored(given, model[0].scorer.model.tokenizer))
     found = await service.ask(request, model, asked)
     values = await service.values(found)
     numbers: list[list[float] | str] = [[value] for value in values]
     if body.encoding_format == "base64":  # of little-endian float32
         numbers = [base64.b64encode(struct.pack("<f", value)).decode() for value in values]
     data = [EmbeddingItem(index=place, embedding=each) for place, each in enumerate(numbers)]
-    name = found.served.name
-    return answer(EmbeddingsReply(model=name, data=data, usage=usage(found.tokens)))
+    return answer(EmbeddingsReply(model=found.served.name, data=data, usage=usage(found.tokens)))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from hidden_context.serve.monitoring import CONTENT_TYPE
-from hidden_context.serve.schema import RequestError, answer
+from hidden_context.serve.schema import answer
 from hidden_context.serve.service import ServiceNow
 
 router = APIRouter()
@@ -45,17 +45,15 @@ async def health() -> Response:
 
 @router.get("/ready", response_model=State)
 async def ready(service: ServiceNow) -> Response:
-    """Report that models are loaded and requests accepted; 503 once the server goes down."""
-    if service.draining:
-        message = "the server is going down"
-        raise RequestError(503, "draining", message, retry_after=1)
+    """Report that models are loaded and requests accepted; 503 once the server shuts down."""
+    service.check_open()
     return answer({"status": "ready"})
 
 
 @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
 async def metrics(service: ServiceNow) -> Response:
     """Return the counts in Prometheus' text format."""
-    return Response(service.metrics.page(), media_type=CONTENT_TYPE)
+    return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/models", response_model=ModelList)

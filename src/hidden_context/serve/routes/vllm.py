@@ -14,7 +14,6 @@ from hidden_context.scoring.prepare import Asked
 from hidden_context.serve.routes import sglang
 from hidden_context.serve.schema import (
     Input,
-    Lenient,
     Object,
     Usage,
     answer,
@@ -29,7 +28,7 @@ from hidden_context.serve.service import Service, ServiceNow
 router = APIRouter()
 
 
-class ClassifyRequest(Lenient):
+class ClassifyRequest(BaseModel):
     """Texts, token ids or one chat; texts get special tokens unless the request declines."""
 
     model_config = ConfigDict(json_schema_extra=one_of("input", "messages"))
@@ -38,7 +37,7 @@ class ClassifyRequest(Lenient):
     input: Input | None = None
     messages: list[Object] | None = None
     add_special_tokens: bool = True
-    use_activation: bool | None = Field(None, description="rewards go through none")
+    use_activation: bool | None = Field(None, description="only false: rewards have no activation")
 
 
 class ClassifyItem(BaseModel):
@@ -75,8 +74,7 @@ async def _classify(body: ClassifyRequest, request: Request, service: Service) -
     else:
         asked, _ = read_input(body.input or [], marked=not body.add_special_tokens)
         if body.add_special_tokens:
-            tokenizer = model[0].scorer.model.tokenizer
-            asked = await service.compute(lambda: restored(asked, tokenizer))
+            asked = await service.compute(lambda: restored(asked, model[0].scorer.model.tokenizer))
     found = await service.ask(request, model, asked)
     values = await service.values(found)
     reply = ClassifyReply(

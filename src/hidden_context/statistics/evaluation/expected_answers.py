@@ -19,7 +19,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -83,12 +82,8 @@ def expected_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> Exp
     if not isinstance(likelihood, EnsembleLikelihood):
         return _joined([_of_head(likelihood, raw, labels)], has_context)
     each = raw.unflatten(-1, (len(likelihood.members), -1)).unbind(-2)
-    parts = [
-        _of_head(member, own, labels)
-        for member, own in zip(likelihood.members, each, strict=True)
-        if isinstance(member, HeadLikelihood)
-    ]
-    return _joined(parts, has_context)
+    members = zip(likelihood.members, each, strict=True)
+    return _joined([_of_head(member, own, labels) for member, own in members], has_context)
 
 
 def spread_of(answers: Tensor, weights: Tensor) -> ExpectedAnswers:
@@ -174,9 +169,10 @@ def _covariance(height: Tensor, other: Tensor, correlation: Tensor) -> Tensor:
 
     Source: Plackett (1954).
     """
-    nodes, weights = (part.to(height) for part in _gauss_legendre())
-    end = torch.asin(correlation).unsqueeze(-1)
-    angle = end * nodes
+    legendre = np.polynomial.legendre.leggauss(32)
+    nodes, weights = (torch.from_numpy(part).to(height) for part in legendre)
+    end = torch.asin(correlation).unsqueeze(-1) / 2
+    angle = end * (nodes + 1)
     apart = (height - other).square().unsqueeze(-1)
     cosine = torch.cos(angle).square().clamp(min=torch.finfo(height.dtype).tiny)
     exponent = apart / (2 * cosine) + (height * other).unsqueeze(-1) / (1 + torch.sin(angle))
@@ -214,10 +210,3 @@ def _joined(parts: list[ExpectedAnswers], has_context: bool) -> ExpectedAnswers:
     }
     ignorance = two_way(mean).var(0, correction=0)
     return ExpectedAnswers(mean.mean(0), **others, ignorance=ignorance, has_context=has_context)
-
-
-@cache
-def _gauss_legendre() -> tuple[Tensor, Tensor]:
-    """Return Gauss–Legendre nodes and weights on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(32)
-    return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)

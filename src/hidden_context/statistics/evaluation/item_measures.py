@@ -21,9 +21,9 @@ from hidden_context.statistics.votes.contested import (
 from hidden_context.statistics.votes.table import KINDS, VoteTable
 
 FEWEST_ITEMS: Final = 10
-"""Items sought, and others, below which measures are not held against each other."""
+"""Items sought, and other items, below which measures are not compared."""
 FEWEST_VOTES: Final = 4
-"""Votes that an item needs for its halves to be held against each other."""
+"""Votes that an item needs for its halves to be compared."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Halves:
 
 @dataclass(frozen=True)
 class Contested:
-    """How well measures find the contested items among those that several people judged.
+    """How well measures find the contested items among the items that several people judged.
 
     Attributes:
         items: Number of items that several people judged.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -78,9 +77,7 @@ def new_annotators(items: JudgedItems, resampling: Resampling) -> NewAnnotators 
     people = _new(table, predictions, resampling.seed)
     if not likelihood.knows_annotators or int(people.max()) + 1 < FEWEST:
         return None
-    said = labels.comparisons
-    who = torch.from_numpy(people)
-    everyone = dataclasses.replace(labels, comparisons=dataclasses.replace(said, annotator=who))
+    everyone = labels.with_comparisons(annotator=torch.from_numpy(people))
     turned = predictions.turned
     losses_of = three_way_losses if predictions.has_equal else two_way_losses
 

@@ -226,23 +226,22 @@ def judged_items(
         The items; None if no item was judged by several people and the model knows no annotator.
         The votes then say no more than the usual loss.
     """
+    if not len(labels.comparisons):
+        return None
     compared = torch.zeros(len(labels), dtype=torch.bool)
     compared[labels.comparisons.example] = True
-    if not bool(compared.any()):
-        return None
-    table = table_of(labels.without_ratings(), numbered(item, len(item)), turned, who)
-    known = likelihood.knows_annotators and bool((labels.comparisons.annotator >= 0).any())
+    own = labels.without_ratings().select(compared)
+    examples = np.flatnonzero(compared.numpy())
+    codes, turned = numbered(item[examples], len(examples)), turned[examples]
+    table = table_of(own, codes, turned, who)
+    known = likelihood.knows_annotators and bool((own.comparisons.annotator >= 0).any())
     if not (known or table.counts.judged.any()):
         return None
-    own = labels.without_ratings().select(compared)
     raw = raw[compared.repeat_interleave(labels.offsets.diff())]
-    examples = np.flatnonzero(compared.numpy())
-    codes = numbered(item[examples], len(examples))
     first = np.unique(codes, return_index=True)[1]
-    turned = turned[examples]
     difference = length[examples[first], 0] - length[examples[first], 1]
     return JudgedItems(
-        table_of(own, codes, turned, who),
+        table,
         predict_votes(likelihood, raw, own, codes, turned),
         cluster[examples[first]],
         None if np.isnan(difference).any() else difference,

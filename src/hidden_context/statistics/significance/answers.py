@@ -21,8 +21,8 @@ _WITHIN_LIMIT: Final = (
 )
 _ACROSS_LIMIT: Final = (
     "This test assumes that items were assigned to annotators at random within each part of the "
-    "data. If they were not, it may find who judged what. Annotators may differ in care as well as "
-    "in values."
+    "data. If they were not, the test may only find who judged what. Annotators may differ in care "
+    "as well as in values."
 )
 
 
@@ -92,34 +92,34 @@ def answers_test(
             strata.
     """
     values = _values(table, features or {}, mirrored, strata is not None)
-    blocks = numbered(block, table.items, "block")
-    units = _Units.of(
-        table, blocks, None if strata is None else numbered(strata, table.items, "stratum")
-    )
+    units = _Units.of(table, block, strata)
     found = {name: units.part(value) for name, value in values.items()}
     parts = {name: part for name, part in found.items() if part is not None}
     if not parts:
         return None
-    telling = np.logical_or.reduce([part.telling for part in parts.values()])
+    telling = np.logical_or.reduce([part[1] for part in parts.values()])
     moving = _places(units.stratum, telling)
     generator = np.random.default_rng(seed)
-    drawn = {name: np.empty(resamples) for name in parts}
-    for draw in range(resamples):
-        order = np.arange(len(units.who))  # the unit that takes each unit's place
+    drawn = np.empty((len(parts), 1 + resamples))  # first the statistics of what was observed
+    order = np.arange(len(units.who))  # the unit that takes each unit's place
+    for draw in range(1 + resamples):
+        for place, (value, _, scale) in enumerate(parts.values()):
+            sums = np.bincount(units.who, value[order], units.people)
+            drawn[place, draw] = (sums**2 / scale).sum()
         for places in moving:
             order[places] = generator.permuted(places, axis=1)
-        for name, part in parts.items():
-            drawn[name][draw] = part.statistic(order)
-    scores, best = {}, np.full(resamples, -np.inf)
-    for name, part in parts.items():
-        middle, spread = drawn[name].mean(), max(float(drawn[name].std()), _ROUNDING)
-        scores[name] = float((part.statistic() - middle) / spread)
-        best = np.maximum(best, (drawn[name] - middle) / spread)
-    p_values = {name: permutation_p_value(best, score) for name, score in scores.items()}
+    null = drawn[:, 1:]
+    spread = np.maximum(null.std(1, keepdims=True), _ROUNDING)
+    scores = (drawn - null.mean(1, keepdims=True)) / spread
+    best = scores[:, 1:].max(0)
+    p_values = {
+        name: permutation_p_value(best, float(score[0]))
+        for name, score in zip(parts, scores, strict=True)
+    }
     return AnnotatorTest(
         name="answers_within_items" if strata is None else "answers_across_items",
         question="Do annotators choose differently?",
-        statistic=max(scores.values()),
+        statistic=float(scores[:, 0].max()),
         p_value=min(p_values.values()),
         resamples=resamples,
         limit=_WITHIN_LIMIT if strata is None else _ACROSS_LIMIT,
@@ -169,7 +169,8 @@ class _Units:
     people: int
 
     @classmethod
-    def of(cls, table: VoteTable, blocks: Codes, strata: Codes | None) -> _Units:
+    def of(cls, table: VoteTable, block: Codes | None, strata: Codes | None) -> _Units:
+        blocks = numbered(block, table.items, "block")
         row = np.flatnonzero(table.named & (table.answer != BETWEEN))
         item, who = table.item[row], table.annotator[row]
         key = blocks[item] * table.annotators + who
@@ -181,13 +182,19 @@ class _Units:
             columns = np.stack([blocks[item[first]].astype(np.float64), same])
             stratum = np.unique(columns, axis=1, return_inverse=True)[1].ravel()
         else:
+            strata = numbered(strata, table.items, "stratum")
             stratum = strata[item[first]]
             if not np.array_equal(stratum[unit], strata[item]):
                 raise ConfigError("the items of one block must lie in one stratum.")
         return cls(row, unit, who[first], stratum, np.bincount(unit), table.annotators)
 
-    def part(self, value: Floats) -> _Part | None:
-        """Sum the votes' values by unit, centred by stratum; None if no units can be exchanged."""
+    def part(self, value: Floats) -> tuple[Floats, Booleans, Floats] | None:
+        """Return one part of the test: the votes' values summed by unit, and centred by stratum.
+
+        Returns:
+            Values ``(U,)``, 0 where a unit has none; which units are informative ``(U,)``; and the
+            denominators of T by annotator. None if no units can be exchanged.
+        """
         own = value[self.row]
         has = np.isfinite(own)
         known = np.bincount(self.unit, has, len(self.who)) > 0
@@ -201,23 +208,7 @@ class _Units:
             return None
         by_person = np.bincount(self.who[telling], variance[telling], self.people)
         scale = by_person + by_person[by_person > 0].mean()
-        return _Part(np.where(telling, centred, 0.0), telling, self.who, scale)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One part of the test, over U units: centred values, 0 where a unit has none."""
-
-    values: Floats
-    telling: Booleans
-    who: Codes
-    scale: Floats
-
-    def statistic(self, order: Codes | None = None) -> float:
-        """Return T for the units in their own order or in another."""
-        placed = self.values if order is None else self.values[order]
-        sums = np.bincount(self.who, placed, len(self.scale))
-        return float((sums**2 / self.scale).sum())
+        return np.where(telling, centred, 0.0), telling, scale
 
 
 def _places(stratum: Codes, telling: Booleans) -> list[Codes]:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.checks import Codes, Floats, check_shares, equally_long
+from hidden_context.statistics.checks import Codes, Floats, batches, check_shares, equally_long
 from hidden_context.statistics.significance.permutation import TestResult, permutation_p_value
 
 _MIXTURES: Final = np.linspace(0.0, 1.0, 21) ** 2
@@ -19,7 +19,6 @@ _GRID: Final = np.linspace(-6.0, 6.0, 25)
 
 _CELLS: Final = 64
 _EXACT_PAIRS: Final = _CELLS**2
-_BATCH_NUMBERS: Final = 4_000_000
 
 
 def common_sigma_test(
@@ -95,8 +94,12 @@ def common_sigma_ratios(
         ConfigError: If shapes differ, there are no pairs, a variance is not above 0, or a label
             lies outside [0, 1].
     """
-    gap, own, ones = _comparisons(mean_difference, variance_sum, label)
-    own = own / own.mean()
+    gap, own, ones = equally_long(mean_difference, variance_sum, label)
+    if not (np.isfinite(gap).all() and np.isfinite(own).all() and bool((own > 0).all())):
+        raise ConfigError("differences must be finite, and variances finite and above 0.")
+    check_shares(ones, "labels")
+    # every pair is turned to the side of the higher mean
+    gap, own, ones = np.abs(gap), own / own.mean(), np.where(gap < 0, 1 - ones, ones)
     cell = _cells(gap, own)
     count = np.bincount(cell).astype(np.float64)
     mean_gap, mean_own = (np.bincount(cell, weights=x) / count for x in (gap, own))
@@ -109,17 +112,6 @@ def common_sigma_ratios(
     null = _best_scale(gap, ones, np.ones_like(gap))[0][0]
     drawn = _null_ratios(slope, count, gap * null, cell, resamples, seed)
     return 2 * float(found.max() - found[0]), drawn
-
-
-def _comparisons(
-    mean_difference: Floats, variance_sum: Floats, label: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Turn every pair to the side of higher mean; return |Δμ|, v and the label of that side."""
-    gap, own, ones = equally_long(mean_difference, variance_sum, label)
-    if not (np.isfinite(gap).all() and np.isfinite(own).all() and bool((own > 0).all())):
-        raise ConfigError("differences must be finite, and variances finite and above 0.")
-    check_shares(ones, "labels")
-    return np.abs(gap), own, np.where(gap < 0, 1 - ones, ones)
 
 
 def _cells(gap: Floats, own: Floats) -> Codes:
@@ -169,9 +161,9 @@ def _null_ratios(
     cell, p = cell[order], np.exp(log_ndtr(z[order]))
     won = np.zeros((resamples, len(count)))
     generator = np.random.default_rng(seed)
-    step = max(1, _BATCH_NUMBERS // resamples)
-    for start in range(0, len(p), step):
-        part = slice(start, start + step)
+    start = 0
+    for size in batches(len(p), resamples):
+        part, start = slice(start, start + size), start + size
         drawn = generator.random((resamples, len(p[part]))) < p[part]
         starts = np.flatnonzero(np.diff(cell[part], prepend=-1))
         won[:, cell[part][starts]] += np.add.reduceat(drawn, starts, axis=1, dtype=np.int64)

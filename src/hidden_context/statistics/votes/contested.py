@@ -15,8 +15,16 @@ import numpy as np
 from scipy import stats
 
 from hidden_context.errors import ConfigError
-from hidden_context.statistics.agreement import CONTESTED, auroc, contested, weighted_auroc
-from hidden_context.statistics.checks import Booleans, Codes, Floats, batches, numbered, places
+from hidden_context.statistics.agreement import CONTESTED, contested, weighted_auroc
+from hidden_context.statistics.checks import (
+    Booleans,
+    Codes,
+    Floats,
+    batches,
+    numbered,
+    places,
+    sample_rows,
+)
 from hidden_context.statistics.interval import FEWEST, Interval, percentile_interval
 
 EXACT_UP_TO: Final = 200
@@ -50,11 +58,13 @@ def contested_probability(answers: Floats, votes: Codes) -> Floats:
     answers, votes = _checked(answers), np.asarray(votes, dtype=np.int64)
     if votes.shape != answers.shape[:1] or (votes < 1).any():
         raise ConfigError("a number of votes, 1 or more, is needed for each item.")
-    found = np.empty(len(votes))
-    for count in np.unique(votes):
+    share = answers[:, 0] + answers[:, 1] / 2
+    variance = (answers[:, 0] + answers[:, 1] / 4 - share**2) / votes
+    ends = (np.array(CONTESTED)[:, None] - share) / np.sqrt(np.maximum(variance, 1e-300))
+    found = np.diff(stats.norm.cdf(ends), axis=0)[0]
+    for count in np.unique(votes[votes <= EXACT_UP_TO]):
         here = votes == count
-        exact = count <= EXACT_UP_TO
-        found[here] = (_multinomial if exact else _normal)(answers[here], int(count))
+        found[here] = _multinomial(answers[here], int(count))
     return found
 
 
@@ -77,7 +87,7 @@ def contested_probability_of_voters(answers: Floats, item: Codes, items: int) ->
     """
     answers, item = _checked(answers), np.asarray(item, dtype=np.int64)
     if item.shape != answers.shape[:1] or (len(item) and not 0 <= item.min() <= item.max() < items):
-        raise ConfigError(f"an item below {items} is needed for each vote.")
+        raise ConfigError(f"each vote needs an item number from 0 to {items - 1}.")
     votes = np.bincount(item, minlength=items)
     place = places(item)
     half_votes = np.zeros((items, 2 * int(votes.max(initial=0)) + 1))
@@ -119,22 +129,10 @@ def _multinomial(answers: Floats, count: int) -> Floats:
     decided = answers[:, 0] + answers[:, 2]
     # if all votes are "equal", there are no decided votes, and their share does not matter
     lean = np.divide(answers[:, 0], decided, out=np.full_like(decided, 0.5), where=decided > 0)
-    among = stats.binom.cdf(most, count - equal, lean[:, None]) - stats.binom.cdf(
-        least - 1, count - equal, lean[:, None]
-    )
+    decided_votes = stats.binom(count - equal, lean[:, None])
     weight = np.asarray(stats.binom.pmf(equal, count, answers[:, 1:2]))
     weight[:, count] = 0.0  # everybody says "equal": not contested
-    return np.asarray((weight * among).sum(1))
-
-
-def _normal(answers: Floats, count: int) -> Floats:
-    share = answers[:, 0] + answers[:, 1] / 2
-    variance = (answers[:, 0] + answers[:, 1] / 4 - share**2) / count
-    scale = np.sqrt(np.maximum(variance, np.finfo(np.float64).tiny))
-    low, high = CONTESTED
-    return np.asarray(
-        stats.norm.cdf((high - share) / scale) - stats.norm.cdf((low - share) / scale)
-    )
+    return np.asarray((weight * (decided_votes.cdf(most) - decided_votes.cdf(least - 1))).sum(1))
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def compare_measures(
     """Compare measures on the same items and the same resamples.
 
     Args:
-        scores: For each measure, a score of each item, higher for items expected to be among those
+        scores: For each measure, a score of each item, higher where the item is more likely to be
             sought, ``(N,)``.
         sought: Which items are sought, such as the contested ones, ``(N,)``.
         cluster: Number of each item's group, ``(N,)``; None if items are independent.
@@ -188,19 +186,23 @@ def compare_measures(
     if any(values.shape != sought.shape for values in columns.values()) or sought.ndim != 1:
         raise ConfigError("every measure needs a score for each item.")
     codes = numbered(cluster, len(sought))
-    if len(sought) > MOST:
-        kept = np.random.default_rng(seed).choice(len(sought), MOST, replace=False)
-        columns = {name: values[kept] for name, values in columns.items()}
-        sought, codes = sought[kept], numbered(codes[kept], MOST)
-    columns = {
-        name: values
+    kept = sample_rows(len(sought), seed, MOST)
+    sought, codes = sought[kept], numbered(codes[kept], len(kept))
+    areas = {
+        name: weighted_auroc(values[kept], sought)
         for name, values in columns.items()
-        if np.isfinite(values).all() and np.ptp(values) > 0
+        if np.isfinite(values[kept]).all() and np.ptp(values[kept]) > 0
     }
-    if not columns or sought.all() or not sought.any():
+    if not areas or sought.all() or not sought.any():
         return []
-    found = {name: auroc(values, sought) for name, values in columns.items()}
-    draws = _resampled(columns, sought, codes, resamples, seed)
+    found = {name: float(area(np.ones((1, len(kept))))[0]) for name, area in areas.items()}
+    count, generator = int(codes.max()) + 1, np.random.default_rng(seed)
+    parts = [np.zeros((len(areas), 0))]
+    for size in batches(resamples if count >= FEWEST else 0, len(kept)):
+        drawn = generator.multinomial(count, np.full(count, 1 / count), size=size)
+        weights = drawn[:, codes].astype(np.float64)
+        parts.append(np.stack([area(weights) for area in areas.values()]))
+    draws = dict(zip(areas, np.concatenate(parts, axis=1), strict=True))
 
     def difference(name: str, other: str) -> Interval | None:
         if name == other or other not in found:
@@ -216,25 +218,3 @@ def compare_measures(
         )
         for name, area in found.items()
     ]
-
-
-def _resampled(
-    columns: Mapping[str, Floats],
-    sought: Booleans,
-    codes: Codes,
-    resamples: int,
-    seed: int,
-) -> dict[str, Floats]:
-    """Return each measure's areas in resamples of the groups, ``(resamples,)`` each; or empty."""
-    count = int(codes.max()) + 1
-    if count < FEWEST:
-        return {name: np.zeros(0) for name in columns}
-    areas = {name: weighted_auroc(values, sought) for name, values in columns.items()}
-    generator = np.random.default_rng(seed)
-    parts: dict[str, list[Floats]] = {name: [] for name in columns}
-    for size in batches(resamples, len(sought)):
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=size)
-        weights = drawn[:, codes].astype(np.float64)
-        for name, area in areas.items():
-            parts[name].append(area(weights))
-    return {name: np.concatenate(each) for name, each in parts.items()}

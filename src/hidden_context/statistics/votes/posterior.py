@@ -21,7 +21,7 @@ from hidden_context.statistics.agreement import CONTESTED
 from hidden_context.statistics.checks import Floats
 
 Aim: TypeAlias = Literal["shares", "lean", "contested"]
-"""What is to be known: the three shares, (first + ½ equal), or whether an item is contested."""
+"""What to estimate: the three shares, (first + ½ equal), or whether an item is contested."""
 
 LEAN: Final = np.array([1.0, 0.5, 0.0])
 MOST_AHEAD: Final = 8
@@ -111,8 +111,10 @@ class SharePosterior:
         """
         if aim == "contested":
             return self._doubt(more)
-        scale = self._one_vote(aim) * self.total / (self.total + 1)
-        after = np.asarray(scale / (self.total + more))
+        variance = self.mean @ LEAN**2 - (self.mean @ LEAN) ** 2  # of one vote
+        if aim == "shares":
+            variance = (self.mean * (1 - self.mean)).sum(1)
+        after = np.asarray(variance * self.total / (self.total + 1) / (self.total + more))
         if self.planned is None:
             return after
         rest = self.planned - self.votes
@@ -134,21 +136,16 @@ class SharePosterior:
             most = min(most, MOST_AHEAD)
         errors = np.stack([self.expected_error(aim, more) for more in range(most + 1)])
         found = np.maximum(-np.diff(errors, axis=0), 0.0)
-        return _never_rising(found) if aim == "contested" else found
-
-    def _one_vote(self, aim: Aim) -> Floats:
-        """Return the variance of one vote."""
-        if aim == "shares":
-            return np.asarray((self.mean * (1 - self.mean)).sum(1))
-        return np.asarray(self.mean @ LEAN**2 - (self.mean @ LEAN) ** 2)
+        if aim != "contested":
+            return found
+        each = [isotonic_regression(own, increasing=False).x for own in found.T]
+        return np.stack(each, axis=1)
 
     def _doubt(self, more: Floats | int) -> Floats:
         if not isinstance(more, int) or not 0 <= more <= MOST_AHEAD:
             raise ConfigError(f"with the aim contested, look ahead 0 to {MOST_AHEAD} votes.")
         if self.planned is not None:
-            raise ConfigError(
-                "whether an item is contested is a question about everybody, not of a plan."
-            )
+            raise ConfigError("the aim contested is about everybody, so it takes no planned votes.")
         found = np.zeros(len(self.total))
         alpha = self.mean * self.total[:, None]
         for first, equal in itertools.product(range(more + 1), repeat=2):
@@ -233,8 +230,3 @@ def log_chance(alpha: Floats, counts: Floats) -> Floats:
     total = alpha.sum(1)
     own = (gammaln(alpha + counts) - gammaln(alpha)).sum(1)
     return np.asarray(own + gammaln(total) - gammaln(total + counts.sum(-1)))
-
-
-def _never_rising(drops: Floats) -> Floats:
-    """Average drops so that none is larger than the one before (isotonic regression)."""
-    return np.stack([isotonic_regression(own, increasing=False).x for own in drops.T], axis=1)

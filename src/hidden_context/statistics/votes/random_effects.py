@@ -119,14 +119,12 @@ def random_effects(
     if len(telling) > _MOST_PEOPLE:  # enough to learn the prior from
         telling = np.random.default_rng(0).choice(telling, _MOST_PEOPLE, replace=False)
     priors = _likely_priors(_evidence(likelihood[telling], nodes, grid), grid)
-    tail, units = (1 - level) / 2, CubicSpline(nodes, curve)
-    mean, low, high, below = np.concatenate(
-        [
-            _summary(_evidence(block, nodes, grid), grid, priors, tail, units)
-            for block in np.array_split(likelihood, -(-people // _BLOCK))
-        ],
-        axis=1,
-    )
+    tail, units, blocks = (1 - level) / 2, CubicSpline(nodes, curve), []
+    for block in np.array_split(likelihood, -(-people // _BLOCK)):
+        posterior, lower = _posterior(_evidence(block, nodes, grid), grid, priors)
+        ends = [units(_quantile(posterior, grid, p)) for p in (tail, 1 - tail)]
+        blocks.append(np.stack([posterior @ units(grid), *ends, lower]))
+    mean, low, high, below = np.concatenate(blocks, axis=1)
     clear = (below < tail) | (below > 1 - tail)
     return Effects(
         name=tilt.name,
@@ -148,15 +146,6 @@ def _evidence(likelihood: Floats, nodes: Floats, grid: Floats) -> Floats:
     """Return each person's likelihood on the fine grid, scaled to a maximum of 1, ``(A, G)``."""
     fine = CubicSpline(nodes, likelihood, axis=1)(grid)
     return np.asarray(np.exp(fine - fine.max(1, keepdims=True)))
-
-
-def _summary(
-    evidence: Floats, grid: Floats, priors: _Priors, tail: float, units: CubicSpline
-) -> Floats:
-    """Return mean, lower and upper end, and the probability below the typical, ``(4, A)``."""
-    posterior, below = _posterior(evidence, grid, priors)
-    ends = [units(_quantile(posterior, grid, p)) for p in (tail, 1 - tail)]
-    return np.stack([posterior @ units(grid), *ends, below])
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from hidden_context.statistics.checks import Booleans, Codes, Floats, check_shar
 FIRST, EQUAL, SECOND, BETWEEN = 0, 1, 2, -1
 """What a vote answers; ``BETWEEN`` is a share of several people, who are not told apart."""
 
-KINDS: Final = ("unanimous", "majority", "conflict", "mixed", "indifference", "equal")
+CONTESTED_KINDS: Final = ("conflict", "mixed", "indifference")
+KINDS: Final = ("unanimous", "majority", *CONTESTED_KINDS, "equal")
 """Kinds of items, by what their votes look like; see ``Counts.kind``."""
 
 FEWEST_EACH_SIDE: Final = 2
@@ -194,26 +195,45 @@ class Counts:
         """Which items several people judged: two votes, or a share of several people, ``(I,)``."""
         return np.asarray((self.votes >= 2) | (self.shared.sum(1) > 0))
 
+    @cached_property
+    def kind(self) -> NDArray[np.str_]:
+        """Each item's kind, one of ``KINDS``, ``(I,)``; empty unless several people judged it.
+
+        ``unanimous`` means all votes are on one side, ``equal`` that all votes say equal. Any other
+        item that is not contested has a ``majority``. A contested item is a ``conflict``,
+        ``indifference``, or ``mixed``.
+        """
+        opposed, many_equal = np.minimum(self.first, self.second), self.equal >= FEWEST_EQUAL
+        two_sides = opposed >= FEWEST_EACH_SIDE
+        rules = {  # the first that holds
+            "": ~self.judged,
+            "unanimous": np.maximum(self.first, self.second) == self.votes,
+            "equal": self.equal == self.votes,
+            "majority": ~contested(self.share),
+            "conflict": two_sides & (~many_equal | (2 * opposed >= self.equal)),
+            "indifference": many_equal,
+        }
+        return np.select(list(rules.values()), list(rules), "mixed")
+
     @property
     def unanimous(self) -> Booleans:
         """Which judged items have all votes on one side, ``(I,)``."""
-        top = np.maximum(self.first, self.second)
-        return np.asarray(self.judged & (top == self.votes))
+        return np.asarray(self.kind == "unanimous")
 
     @property
     def equal_only(self) -> Booleans:
         """Which judged items have all votes for ``equal``, ``(I,)``."""
-        return np.asarray(self.judged & (self.equal == self.votes))
+        return np.asarray(self.kind == "equal")
 
     @property
     def split(self) -> Booleans:
         """Which judged items are not unanimous in any answer, ``(I,)``."""
-        return np.asarray(self.judged & ~self.unanimous & ~self.equal_only)
+        return np.isin(self.kind, ("majority", *CONTESTED_KINDS))
 
     @property
     def contested(self) -> Booleans:
         """Which judged items' shares lie in ``CONTESTED``, but not by ``equal`` alone, ``(I,)``."""
-        return self.judged & contested(self.share, quotient(self.equal, self.votes))
+        return np.isin(self.kind, CONTESTED_KINDS)
 
     @property
     def conflict(self) -> Booleans:
@@ -222,8 +242,7 @@ class Counts:
         If there are also three votes for ``equal``, at least as many votes must be opposed as are
         ``equal``: 2 min(first, second) ≥ equal.
         """
-        opposed, many_equal, more_opposed = self._sides
-        return np.asarray(opposed & ~(many_equal & ~more_opposed))
+        return np.asarray(self.kind == "conflict")
 
     @property
     def indifference(self) -> Booleans:
@@ -232,31 +251,7 @@ class Counts:
         If there are also two votes on each side, more votes must be ``equal`` than are opposed, so
         no item is both.
         """
-        opposed, many_equal, more_opposed = self._sides
-        return np.asarray(many_equal & ~(opposed & more_opposed))
-
-    @property
-    def _sides(self) -> tuple[Booleans, Booleans, Booleans]:
-        """Contested items with two votes per side, with three ``equal``; and opposed ≥ equal."""
-        smaller, contested = np.minimum(self.first, self.second), self.contested
-        many_equal = contested & (self.equal >= FEWEST_EQUAL)
-        return contested & (smaller >= FEWEST_EACH_SIDE), many_equal, 2 * smaller >= self.equal
-
-    @property
-    def kind(self) -> NDArray[np.str_]:
-        """Each item's kind, one of ``KINDS``, ``(I,)``; empty unless several people judged it.
-
-        ``unanimous`` means all votes are on one side, ``equal`` that all votes say equal. Any other
-        item that is not contested has a ``majority``. A contested item is a ``conflict``,
-        ``indifference``, or ``mixed``.
-        """
-        found = np.full(len(self.whole), "", dtype="<U12")
-        found[self.split] = "majority"
-        found[self.contested] = "mixed"
-        for name in ("unanimous", "conflict", "indifference"):
-            found[getattr(self, name)] = name
-        found[self.equal_only] = "equal"
-        return found
+        return np.asarray(self.kind == "indifference")
 
     @property
     def differ(self) -> Floats:

@@ -27,9 +27,9 @@ class FeatureSet:
     """Features of responses with their labels.
 
     Attributes:
-        features: Of shape ``(R, D)``.
+        features: Features of the R responses, of shape ``(R, D)``.
         labels: Labels of these responses.
-        lines: Where each example stood in its source: lines of a file or rows of a table.
+        lines: Place of each example in its source: lines of a file or rows of a table.
         linker: Draws comparisons between examples; None for none.
         groups: Group of each response, of shape ``(R,)``; None where each example is its own.
         lengths: Length of each response in characters, of shape ``(R,)``; None where not known.
@@ -45,6 +45,33 @@ class FeatureSet:
     def __len__(self) -> int:
         """Return the number E of examples."""
         return len(self.labels)
+
+    def weight(self, draws: Tensor | None) -> Tensor:
+        """Return each judgement's weight, ``(J,)``, times the draws ``(E,)`` of its example."""
+        weight = self.labels.weight
+        return weight if draws is None else weight * draws[self.labels.example].to(weight)
+
+    def has_votes(self, examples: Tensor) -> bool:
+        """Tell whether there is a vote on the examples of a mask ``(E,)``."""
+        votes = float(self.labels.votes[examples[self.labels.example]].sum())
+        return votes > 0 or (self.linker is not None and self.linker.within(examples).num_votes > 0)
+
+    def part(self, examples: Tensor, seed: int) -> FeatureSet | None:
+        """Take the judgements on the examples of a mask ``(E,)``; None if there is no vote."""
+        if not self.has_votes(examples):
+            return None
+        labels, responses = self.labels.take(examples[self.labels.example].nonzero().squeeze(-1))
+        if self.linker is not None:
+            linker = Linker(self.linker.within(examples).labels, _MOST_HELD_OUT)
+            labels, responses = with_links(linker, labels, responses, 1.0, seed)
+        return FeatureSet(self.features[responses], labels)
+
+    def times_named(self) -> Tensor:
+        """Count the judgements that name each response, ``(R,)``, however rows are merged."""
+        labels = self.labels if self.linker is None else self.linker.labels
+        compared, rated = labels.comparisons, labels.ratings
+        named = torch.cat([compared.first, compared.second, rated.response])
+        return torch.bincount(named, minlength=len(self.features))
 
     def response_groups(self) -> Tensor:
         """Return each response's group, ``(R,)``; without groups, the number of its example."""
@@ -63,7 +90,7 @@ class FeatureSet:
 
         Args:
             standardised: Standardised features, of shape ``(R, D)``.
-            weight: How many votes each judgement counts for, of shape ``(J,)``.
+            weight: Number of votes that each judgement counts for, of shape ``(J,)``.
             judged: Indices of the judgements to look at; None for all.
 
         Returns:
@@ -135,32 +162,6 @@ def feature_set(
     )
     features = featurizer.features(texts, progress=progress)
     return FeatureSet(features, labels, lines, linker, groups, lengths)
-
-
-def has_votes(data: FeatureSet, examples: Tensor) -> bool:
-    """Tell whether there is a vote on the examples of a mask ``(E,)``."""
-    votes = float(data.labels.votes[examples[data.labels.example]].sum())
-    return votes > 0 or (data.linker is not None and data.linker.within(examples).num_votes > 0)
-
-
-def part_of(data: FeatureSet, examples: Tensor, seed: int) -> FeatureSet | None:
-    """Take the judgements on the examples of a mask ``(E,)``; None if there is no vote."""
-    if not has_votes(data, examples):
-        return None
-    judged = examples[data.labels.example].nonzero().squeeze(-1)
-    labels, responses = data.labels.take(judged)
-    if data.linker is not None:
-        linker = Linker(data.linker.within(examples).labels, _MOST_HELD_OUT)
-        labels, responses = with_links(linker, labels, responses, 1.0, seed)
-    return FeatureSet(data.features[responses], labels)
-
-
-def times_named(train: FeatureSet) -> Tensor:
-    """Count the judgements that name each response, ``(R,)``, however rows are merged."""
-    labels = train.labels if train.linker is None else train.linker.labels
-    compared, rated = labels.comparisons, labels.ratings
-    named = torch.cat([compared.first, compared.second, rated.response])
-    return torch.bincount(named, minlength=len(train.features))
 
 
 def with_links(

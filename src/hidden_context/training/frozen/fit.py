@@ -15,24 +15,17 @@ from hidden_context.data.example import Example
 from hidden_context.data.report import ReadReport, keep_usable
 from hidden_context.data.splits.division import BY_FIRST_TURN, SplitOptions, fold_of
 from hidden_context.data.splits.held_out import Splits
-from hidden_context.errors import DataError
 from hidden_context.heads import Head
 from hidden_context.likelihood import Labels, Likelihood
 from hidden_context.models.featurizer import FeatureCache, Featurizer, FeaturizerOptions
 from hidden_context.models.frozen import FrozenRewardModel, Probe
 from hidden_context.models.network.precision import resolve_device
-from hidden_context.statistics.evaluation.judgement_metrics import grouped_judgement_metrics
+from hidden_context.training import fitted
 from hidden_context.training import labels as labelling
 from hidden_context.training.config import TrainConfig
-from hidden_context.training.dataset import groups_of, load_run_tokenizer
-from hidden_context.training.fitted import (
-    Fitted,
-    bring_to_one_unit,
-    check_remaining,
-    reward_scale,
-)
+from hidden_context.training.dataset import load_run_tokenizer
 from hidden_context.training.frozen.features import FeatureSet, feature_set
-from hidden_context.training.frozen.probe import probe_options, train_probe
+from hidden_context.training.frozen.probe import train_probe
 
 
 def make_featurizer(config: TrainConfig) -> Featurizer:
@@ -86,7 +79,7 @@ def response_groups(
 
     Args:
         examples: The examples.
-        options: What a group is.
+        options: Options that say what a group is.
 
     Returns:
         The groups of all R responses, in order.
@@ -127,7 +120,7 @@ def member_folds(
 
     Args:
         groups: Groups of all responses, in the order of their E examples.
-        sizes: How many responses each example has, E numbers.
+        sizes: Number of responses of each of E examples.
         members: Number M of members.
 
     Returns:
@@ -143,7 +136,7 @@ def member_folds(
     return held_out, learned
 
 
-def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
+def fit(config: TrainConfig, head: Head, splits: Splits) -> fitted.Fitted:
     """Train a probe on a frozen backbone; see ``training.run``."""
     featurizer = make_featurizer(config)
     parts: dict[str, list[Example]] = {}
@@ -151,10 +144,9 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
         report = splits.reports.get(name)
         if left := within_limit(featurizer, getattr(splits, name), config, report):
             parts[name] = left
-    if "train" not in parts:
-        raise DataError("no training examples are left", remedy="Look at what was dropped and why")
+    fitted.check_trainable(splits, parts)
     likelihood = labelling.make_training_likelihood(config, head, parts["train"])
-    check_remaining(config, likelihood, splits, parts)
+    fitted.check_remaining(config, likelihood, splits, parts)
     labels = {name: labelling.read_labels(likelihood, part) for name, part in parts.items()}
     labels["train"] = labelling.training_labels(config, likelihood, parts["train"])
     texts = ([text for each in part for text in each.inputs] for part in parts.values())
@@ -185,28 +177,18 @@ def fit(config: TrainConfig, head: Head, splits: Splits) -> Fitted:
     )
     if head.num_members:
         with torch.inference_mode():
-            bring_to_one_unit(likelihood, probe(features["train"].features), labels["train"])
-    model = FrozenRewardModel(featurizer, probe, probe_options(config), likelihood)
-    fitted = Fitted(model, {}, history, {name: len(part) for name, part in parts.items()})
+            fitted.bring_to_one_unit(likelihood, probe(features["train"].features), labels["train"])
+    model = FrozenRewardModel(featurizer, probe, likelihood)
+    result = fitted.Fitted(model, {}, history, {name: len(part) for name, part in parts.items()})
     if "test" in features and config.evaluate_at_end:
-        fitted.metrics = _evaluate(model, features["test"], parts["test"])
+        with torch.inference_mode():
+            raw = probe(features["test"].features)
+        result.metrics = fitted.test_metrics(model, raw, labels["test"], parts["test"])
         if config.baselines:
-            fitted.baselines = compare_with_baselines(
+            result.baselines = compare_with_baselines(
                 likelihood, probe, features["train"], features["test"]
             )
-    return fitted
-
-
-def _evaluate(
-    model: FrozenRewardModel, features: FeatureSet, examples: Sequence[Example]
-) -> dict[str, float]:
-    with torch.inference_mode():
-        raw = model.probe(features.features)
-    model.reward_scale = reward_scale(model.head, raw)
-    with torch.no_grad():
-        return grouped_judgement_metrics(
-            model.likelihood, raw, features.labels, groups_of(examples)
-        )
+    return result
 
 
 def compare_with_baselines(
@@ -217,8 +199,8 @@ def compare_with_baselines(
     Args:
         likelihood: The probe's; of annotators it takes somebody of the population.
         probe: The trained probe.
-        train: What it learned from.
-        test: What it is measured on.
+        train: The probe's training data.
+        test: The test data.
 
     Returns:
         For each baseline and for ``probe`` the metrics of ``vote_metrics``; empty where one side

@@ -32,8 +32,7 @@ from hidden_context.likelihood import HeadLikelihood, Likelihood
 from hidden_context.training.config import TrainConfig
 from hidden_context.training.frozen.features import FeatureSet
 from hidden_context.training.frozen.starts import LinearStart
-from hidden_context.training.labels import prior_weight
-from hidden_context.training.schedules import cosine_factor
+from hidden_context.training.schedules import cosine_factor, prior_weight
 
 _STEPS: Final = 400
 _VOTES: Final = 8192
@@ -43,7 +42,7 @@ _RANDOM: Final = 0.1
 _FEWEST_PEOPLE: Final = {"variational": 10, "map": 2}
 _LEAST_UNIT: Final = 0.1
 TASTE_PENALTIES: Final = (2.0, 6.0, 20.0)
-"""c of tastes: tried in turn while held-out votes gain. Beyond the last one tastes vanish."""
+"""Values of c for tastes, tried in turn while held-out votes are predicted better."""
 _HOLD: Final = 100.0
 # Trials are shorter than the fit itself.
 _TRIAL_STEPS: Final = 150
@@ -75,13 +74,10 @@ def fit_with_annotators(
     Raises:
         DivergedError: If a loss is not finite.
     """
-    weight = train.labels.weight
-    if draws is not None:
-        weight = weight * draws[train.labels.example].to(weight)
+    weight = train.weight(draws)
     with torch.random.fork_rng(devices=[]):
         factor = taste_penalty(config, likelihood, train, start, weight)
-    every = torch.arange(len(train.labels.comparisons))
-    batches = _batches(every, _VOTES, _STEPS, config.seed)
+    batches = _batches(torch.arange(len(train.labels.comparisons)), _VOTES, _STEPS, config.seed)
     slope, first, history = _fit(config, likelihood, train, start, weight, batches, factor)
     slope, first = _at_the_prior(likelihood, slope, first)
     return slope, first, history
@@ -97,14 +93,14 @@ def taste_penalty(
     """Choose the factor c in the penalty on tastes by held-out groups.
 
     Args:
-        config: As for ``fit_with_annotators``.
+        config: The options of ``fit_with_annotators``.
         likelihood: The untrained likelihood, which stays so.
         train: Standardised features and labels.
         start: The logistic regression.
-        weight: How much each judgement counts, of shape ``(J,)``.
+        weight: Weight of each judgement, of shape ``(J,)``.
 
     Returns:
-        One of ``TASTE_PENALTIES``: the first that the next one does not better; the first of all
+        One of ``TASTE_PENALTIES``: the first whose successor is no better; the first of all
         without tastes, or where nothing can be held out.
     """
     if not likelihood.knows_tastes:
@@ -155,14 +151,18 @@ def _fit(
 ) -> tuple[Tensor, Tensor, list[dict[str, float]]]:
     """Minimise the loss by Adam, a batch of comparisons a step; ``factor`` is c of tastes."""
     votes, steps = float(train.labels.votes.sum()), len(batches)
-    slope, first = _beginning(likelihood, train, start)
+    # random loadings, because their gradient vanishes at 0
+    loads, width = _loadings(likelihood).unsqueeze(-1), train.features.shape[1]
+    random = torch.randn(len(loads), width) / math.sqrt(width)
+    slope = (start.slope() + _RANDOM * random * loads).requires_grad_()
+    first = start.start.clone().requires_grad_()
     unit = max(float(start.along.abs().max()), _LEAST_UNIT)  # 0 where the regression says nothing
     penalty = (start.baseline.penalty or 1.0) / unit**2
     usual = start.slope()
-    stiffness = penalty * torch.where(_loadings(likelihood), factor, _HOLD).unsqueeze(-1)
+    stiffness = penalty * torch.where(loads, factor, _HOLD)
     optimizer = torch.optim.Adam(
         [
-            {"params": [slope, first], "lr": _RATE / math.sqrt(train.features.shape[1])},
+            {"params": [slope, first], "lr": _RATE / math.sqrt(width)},
             {"params": list(likelihood.parameters()), "lr": config.objective_learning_rate},
         ]
     )
@@ -216,16 +216,6 @@ def _at_the_prior(likelihood: Likelihood, slope: Tensor, start: Tensor) -> tuple
             likelihood.covariates.coefficients[:, : len(unit)].div_(unit)
         moved = head.with_context_at(slope.T, mean, unit).T.contiguous()
         return moved, head.with_context_at(start, mean, unit)
-
-
-def _beginning(
-    likelihood: Likelihood, train: FeatureSet, start: LinearStart
-) -> tuple[Tensor, Tensor]:
-    """Start at the regression with random loadings, because their gradient vanishes at 0."""
-    count, width = likelihood.head.num_outputs, train.features.shape[1]
-    random = torch.randn(count, width) / math.sqrt(width)
-    slope = start.slope() + _RANDOM * random * _loadings(likelihood).unsqueeze(-1)
-    return slope.requires_grad_(), start.start.clone().requires_grad_()
 
 
 def _loadings(likelihood: Likelihood) -> Tensor:

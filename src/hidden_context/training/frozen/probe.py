@@ -12,21 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from hidden_context.errors import DivergedError
-from hidden_context.likelihood import EnsembleLikelihood, Labels, Likelihood
+from hidden_context.likelihood import EnsembleLikelihood, Likelihood
 from hidden_context.models.frozen import Probe, ProbeOptions
-from hidden_context.training.config import FrozenOptions, TrainConfig
-from hidden_context.training.frozen.features import (
-    FeatureSet,
-    has_votes,
-    part_of,
-    times_named,
-    with_links,
-)
+from hidden_context.training.config import TrainConfig
+from hidden_context.training.frozen.features import FeatureSet, with_links
 from hidden_context.training.frozen.people import fit_with_annotators
-from hidden_context.training.frozen.starts import Beside, LinearStart, silence
-from hidden_context.training.labels import prior_weight
+from hidden_context.training.frozen.starts import Beside, LinearStart, minimise, silence
 from hidden_context.training.links import Linker
-from hidden_context.training.schedules import cosine_factor
+from hidden_context.training.schedules import cosine_factor, prior_weight
 
 # Largest gradient norm with ratings, because the density of ratings without noise has no bound.
 _MOST_GRADIENT: Final = 1.0
@@ -46,10 +39,8 @@ class _Member:
         train: All training features, standardised.
         learn: Indices of the judgements it learns from.
         linker: Draws comparisons between the examples it learns from; None for none.
-        stop: Responses, standardised too, and labels it chooses its epoch by; None for none.
+        stop: Standardised responses and labels that choose the epoch; None for none.
         draws: How often it sees each example, of shape ``(E,)``; None for once.
-        may_be_silent: Whether it may end as the linear part alone, where held-out votes say that
-            the network adds nothing.
     """
 
     network: nn.Module
@@ -59,7 +50,6 @@ class _Member:
     linker: Linker | None
     stop: FeatureSet | None
     draws: Tensor | None
-    may_be_silent: bool
 
 
 def train_probe(
@@ -96,55 +86,49 @@ def train_probe(
         DivergedError: If a loss is not finite.
     """
     torch.manual_seed(config.seed)
-    probe = Probe(train.features.shape[1], likelihood.head, probe_options(config))
-    probe.standardise(train.features, times_named(train))
+    options = ProbeOptions(config.probe_hidden, config.probe_dropout, config.probe_members)
+    probe = Probe(train.features.shape[1], likelihood.head, options)
+    probe.standardise(train.features, train.times_named())
     train = dataclasses.replace(train, features=probe.standardised(train.features))
     shared = None
     if validation is not None:
         features = probe.standardised(validation.features)
         validation = dataclasses.replace(validation, features=features)
-        shared = part_of(validation, torch.ones(len(validation), dtype=torch.bool), config.seed)
+        shared = validation.part(torch.ones(len(validation), dtype=torch.bool), config.seed)
     history: list[dict[str, float]] = []
-    parts = _likelihoods(likelihood, len(probe.members))
+    if isinstance(likelihood, EnsembleLikelihood):
+        parts = [member for member in likelihood.members if isinstance(member, Likelihood)]
+    else:  # copies that are averaged at the end
+        parts = [copy.deepcopy(likelihood) for _ in probe.members]
     linear = LinearStart.of(config, probe, train)
     for number, (network, own) in enumerate(zip(probe.members, parts, strict=True)):
         drawn = None if draws is None else draws[:, number]
         if linear is not None and own.knows_annotators and config.ensemble != "heads":
+            silence(network)
             if number and not probe.head.num_members:  # every member would find the same
                 own.load_state_dict(parts[0].state_dict())
-                silence(network)
                 continue
-            *line, entries = fit_with_annotators(config, own, train, linear, drawn)
-            linear.add(*line)
-            silence(network)
+            slope, start, entries = fit_with_annotators(config, own, train, linear, drawn)
+            linear.parts.append((slope, start))
         else:
             learns, stop = torch.ones(len(train), dtype=torch.bool), shared
             # nothing is held out where one side would be empty
             if validation is None and held_out is not None:
                 rest = ~held_out[number] if learned_from is None else learned_from[number]
-                if has_votes(train, rest):
-                    stop = part_of(train, held_out[number], config.seed)
+                if train.has_votes(rest):
+                    stop = train.part(held_out[number], config.seed)
                     learns = learns if stop is None else rest
             judged = learns[train.labels.example].nonzero().squeeze(-1)
             linker = None if train.linker is None else train.linker.within(learns)
-            keeps_start = config.ensemble == "heads"  # a random start is an ensemble's prior
             if linear is not None:
                 network = linear.beside(network, train, judged, drawn)
-            silent = linear is not None and not keeps_start
-            member = _Member(network, own, train, judged, linker, stop, drawn, silent)
-            entries = _train_member(config, member, keeps_start)
+            member = _Member(network, own, train, judged, linker, stop, drawn)
+            entries = _train_member(config, member)
         history += [{"member": float(number), **entry} for entry in entries]
     if linear is not None:
         linear.give(probe)
     _take_over(likelihood, parts)
     return probe.eval(), history
-
-
-def _likelihoods(likelihood: Likelihood, count: int) -> list[Likelihood]:
-    """Return each member's likelihood: an ensemble's own, or a copy that is averaged at the end."""
-    if isinstance(likelihood, EnsembleLikelihood):
-        return [member for member in likelihood.members if isinstance(member, Likelihood)]
-    return [copy.deepcopy(likelihood) for _ in range(count)]
 
 
 def _take_over(likelihood: Likelihood, parts: Sequence[Likelihood]) -> None:
@@ -157,16 +141,19 @@ def _take_over(likelihood: Likelihood, parts: Sequence[Likelihood]) -> None:
             value.copy_(torch.stack([part[name] for part in learned]).mean(0))
 
 
-def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> list[dict[str, float]]:
-    both = nn.ModuleList([member.network, member.likelihood])
-    optimizer = _optimizer(config, member, keep_start)
+def _train_member(config: TrainConfig, member: _Member) -> list[dict[str, float]]:
+    network, stop = member.network, member.stop
+    both = nn.ModuleList([network, member.likelihood])
+    optimizer = _optimizer(config, member)
     history: list[dict[str, float]] = []
     best, best_state, since_best = float("inf"), copy.deepcopy(both.state_dict()), 0
     learns_annotators = member.likelihood.knows_annotators
     # at a constant rate, what is learned about single annotators would keep jittering
     learned = optimizer.param_groups[-1] if list(member.likelihood.parameters()) else None
-    if member.may_be_silent and member.stop is not None:
-        entry, best_state = _silent(member)
+    # held-out votes may say that the network adds nothing to the linear part; an ensemble keeps
+    # its random start, which is its prior
+    if stop is not None and isinstance(network, Beside) and config.ensemble != "heads":
+        entry, best_state = _silent(member, network, stop)
         best = entry["validation_loss"]
         history.append(entry)
     for epoch in range(1, config.probe_epochs + 1):
@@ -176,62 +163,46 @@ def _train_member(config: TrainConfig, member: _Member, keep_start: bool) -> lis
             learned["lr"] = config.objective_learning_rate * factor
         loss = _epoch(config, member, optimizer, epoch, prior)
         history.append({"epoch": float(epoch), "loss": loss})
-        if member.stop is None:
+        if stop is None:
             continue
-        current = validation_loss(
-            member.likelihood, member.network, member.stop.features, member.stop.labels
-        )
+        current = validation_loss(member.likelihood, network, stop)
         history[-1]["validation_loss"] = current
         since_best += 1
         if current < best:
             best, best_state, since_best = current, copy.deepcopy(both.state_dict()), 0
         elif since_best >= config.probe_patience and (prior == 1 or not learns_annotators):
             break
-    if member.stop is not None:
+    if stop is not None:
         both.load_state_dict(best_state)
     return history
 
 
-def _silent(member: _Member) -> tuple[dict[str, float], dict[str, Tensor]]:
+def _silent(
+    member: _Member, network: Beside, stop: FeatureSet
+) -> tuple[dict[str, float], dict[str, Tensor]]:
     """Return losses and state of the linear part alone, with fitted thresholds of the answers."""
-    network, likelihood, stop = member.network, member.likelihood, member.stop
-    assert isinstance(network, Beside)
-    assert stop is not None
-    before = silence(network.network)
+    likelihood, before = member.likelihood, silence(network.network)
     labels, responses = member.train.labels.take(member.learn)
-    features = member.train.features[responses]
-    if list(likelihood.parameters()):
-        _fit_answers(likelihood, network(features).detach(), labels)
+    learned = FeatureSet(member.train.features[responses], labels)
+    if parameters := list(likelihood.parameters()):
+        raw = network(learned.features).detach()
+        weight, votes = labels.weight.to(raw), labels.votes.sum()
+        minimise(parameters, lambda: (weight * likelihood(raw, labels)).sum() / votes, _MOST_STEPS)
     entry = {
         "epoch": 0.0,
-        "loss": validation_loss(likelihood, network, features, labels),
-        "validation_loss": validation_loss(likelihood, network, stop.features, stop.labels),
+        "loss": validation_loss(likelihood, network, learned),
+        "validation_loss": validation_loss(likelihood, network, stop),
     }
     state = copy.deepcopy(nn.ModuleList([network, likelihood]).state_dict())
     network.network[-1].load_state_dict(before)
     return entry, state
 
 
-def _fit_answers(likelihood: Likelihood, raw: Tensor, labels: Labels) -> None:
-    """Fit the parameters of the likelihood while the network stays fixed."""
-    optimizer = torch.optim.LBFGS(
-        likelihood.parameters(), max_iter=_MOST_STEPS, line_search_fn="strong_wolfe"
-    )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        nats = (labels.weight.to(raw) * likelihood(raw, labels)).sum() / labels.votes.sum()
-        nats.backward()
-        return nats.detach()
-
-    optimizer.step(loss)
-
-
-def _optimizer(config: TrainConfig, member: _Member, keep_start: bool) -> torch.optim.Optimizer:
+def _optimizer(config: TrainConfig, member: _Member) -> torch.optim.Optimizer:
     """Make AdamW, without weight decay on an ensemble's output layers."""
     weights = [p for p in member.network.parameters() if p.dim() > 1]
     others = [p for p in member.network.parameters() if p.dim() <= 1]
-    if keep_start:
+    if config.ensemble == "heads":
         others.append(weights.pop())
     learned = list(member.likelihood.parameters())
     groups: list[dict[str, Any]] = [
@@ -246,19 +217,13 @@ def _optimizer(config: TrainConfig, member: _Member, keep_start: bool) -> torch.
     )
 
 
-def probe_options(config: FrozenOptions) -> ProbeOptions:
-    """Return the shape of the probe that a configuration names."""
-    return ProbeOptions(config.probe_hidden, config.probe_dropout, config.probe_members)
-
-
-def validation_loss(
-    likelihood: Likelihood, network: nn.Module, features: Tensor, labels: Labels
-) -> float:
+def validation_loss(likelihood: Likelihood, network: nn.Module, data: FeatureSet) -> float:
     """Return a network's loss in nats per vote on standardised features, without penalties."""
     network.eval()
+    votes = data.labels.votes
     with torch.no_grad():
-        loss = likelihood.negative_log_likelihood(network(features), labels)
-        return float((loss * labels.votes.to(loss)).sum() / labels.votes.sum())
+        loss = likelihood.negative_log_likelihood(network(data.features), data.labels)
+        return float((loss * votes.to(loss)).sum() / votes.sum())
 
 
 def _epoch(
@@ -286,8 +251,7 @@ def _epoch(
             weight = weight * member.draws[labels.example].to(raw)
         loss = (weight * likelihood(raw, labels)).sum() / votes
         optimizer.zero_grad()
-        penalty = likelihood.penalty(raw, labels)
-        (loss + penalty + prior * likelihood.prior() / all_votes).backward()
+        (loss + likelihood.penalty(raw, labels) + prior * likelihood.prior() / all_votes).backward()
         total, seen = total + loss.item() * votes, seen + votes
         if not total < float("inf"):
             rows = sorted(set(labels.example.tolist()))

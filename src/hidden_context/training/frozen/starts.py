@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import torch
@@ -38,7 +39,7 @@ class LinearStart:
         self.baseline = fit_linear("logistic", pairs)
         level = torch.from_numpy(pairs.features @ self.baseline.weights)
         self.start, self.along = read_as_raw(head, level, pairs)
-        self.slopes, self.starts = list[Tensor](), list[Tensor]()
+        self.parts = list[tuple[Tensor, Tensor]]()  # the slope and start that members end with
 
     def slope(self, pairs: VotedPairs | None = None) -> Tensor:
         """Return the slope of each raw output, ``(K, D)``, fitted on ``pairs`` if given."""
@@ -59,23 +60,16 @@ class LinearStart:
         self, network: nn.Module, train: FeatureSet, judged: Tensor, drawn: Tensor | None
     ) -> nn.Module:
         """Add the linear part of a member's own training pairs to its network."""
-        weight = train.labels.weight
-        if drawn is not None:
-            weight = weight * drawn[train.labels.example].to(weight)
+        weight = train.weight(drawn)
         own, every = (train.voted_pairs(train.features, weight, to) for to in (judged, None))
-        self.add(self.slope(every if drawn is not None else None), self.start)
+        self.parts.append((self.slope(every if drawn is not None else None), self.start))
         assert isinstance(network, nn.Sequential)
         return Beside(network, self.slope(own), self.start)
 
-    def add(self, slope: Tensor, start: Tensor) -> None:
-        """Record the linear part that a member ends with."""
-        self.slopes.append(slope)
-        self.starts.append(start)
-
     def give(self, probe: Probe) -> None:
         """Give the probe its final linear part: one for all members, or one for each member."""
-        count = probe.head.num_members or 1
-        probe.slope, probe.start = torch.cat(self.slopes[:count]), torch.cat(self.starts[:count])
+        slopes, starts = zip(*self.parts[: probe.head.num_members or 1], strict=True)
+        probe.slope, probe.start = torch.cat(slopes), torch.cat(starts)
 
 
 def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, Tensor]:
@@ -93,19 +87,28 @@ def read_as_raw(head: Head, level: Tensor, pairs: VotedPairs) -> tuple[Tensor, T
     first, second = (level[torch.from_numpy(side)[chosen]] for side in (pairs.first, pairs.second))
     share = torch.sigmoid(first - second)
     both = torch.zeros((2, head.num_outputs), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([both], max_iter=_MOST_STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
-        optimizer.zero_grad()
         one, other = (both[0] + both[1] * side.unsqueeze(-1) for side in (first, second))
         forward, backward = head.log_prob_preferred(one, other), head.log_prob_preferred(other, one)
-        nats = -(share * forward + (1 - share) * backward).mean()
-        nats.backward()
-        return nats.detach()
+        return -(share * forward + (1 - share) * backward).mean()
 
-    optimizer.step(loss)
+    minimise([both], loss, _MOST_STEPS)
     found = both.detach().float()
     return found[0], found[1]
+
+
+def minimise(parameters: Iterable[Tensor], loss: Callable[[], Tensor], steps: int) -> None:
+    """Minimise a loss by L-BFGS, in at most so many steps."""
+    optimizer = torch.optim.LBFGS(parameters, max_iter=steps, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        found = loss()
+        found.backward()
+        return found.detach()
+
+    optimizer.step(closure)
 
 
 def silence(network: nn.Module) -> dict[str, Tensor]:
@@ -123,8 +126,8 @@ class Beside(nn.Module):
 
     Args:
         network: The network, whose last layer gives raw outputs.
-        slope: Of shape ``(K, D)``.
-        start: Of shape ``(K,)``.
+        slope: Slope of each raw output, of shape ``(K, D)``.
+        start: Raw outputs at features of 0, of shape ``(K,)``.
     """
 
     def __init__(self, network: nn.Sequential, slope: Tensor, start: Tensor) -> None:

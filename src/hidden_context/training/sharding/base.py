@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
@@ -24,14 +24,16 @@ class Sharding:
     way of dividing.
 
     Args:
-        accelerator: Of the processes.
+        accelerator: Accelerator of the processes.
         module: Network and likelihood, before the accelerator prepares them.
+
+    Attributes:
+        divides: Whether a process cannot run the network without the others.
+        begins_anew: Whether a step can be run again where memory ran out in it.
     """
 
     divides = False
-    """Whether a process cannot run the network without the others."""
     begins_anew = True
-    """Whether a step can be run again where memory ran out in it."""
 
     def __init__(self, accelerator: Accelerator, module: PreferenceModule) -> None:
         self.accelerator, self.module = accelerator, module
@@ -50,7 +52,7 @@ class Sharding:
         """Run a pass backward.
 
         Args:
-            loss: What is averaged over processes.
+            loss: Loss, which is averaged over processes.
             last: Whether it is the last pass of the step.
         """
         self.accelerator.backward(loss)
@@ -114,36 +116,59 @@ class Sharding:
         return self.module
 
 
-def gather_weights(
-    module: nn.Module, whole: Callable[[Tensor], Tensor], *, trained: bool, kept: bool
-) -> dict[str, Tensor]:
-    """Gather weights one by one, so that no device has to hold all of them.
+class DividedSharding(Sharding):
+    """A network divided over the processes, whose weights are put together one by one.
 
     Args:
-        module: Whose weights are divided over the processes.
-        whole: Puts one together; all processes call it for the same ones in the same order.
-        trained: Whether frozen weights and buffers are left out.
-        kept: Whether this process keeps what was gathered.
-
-    Returns:
-        Weights on the CPU by name; a weight of several names is one tensor. Empty if not kept.
+        accelerator: Accelerator of the processes.
+        module: Network and likelihood, before the accelerator prepares them.
     """
-    found: dict[str, Tensor] = {}
-    seen: dict[int, Tensor] = {}
-    for name, value in module.state_dict(keep_vars=True).items():
-        if trained and not value.requires_grad:
-            continue
-        if id(value) not in seen:
-            full = whole(value)
-            seen[id(value)] = full.detach().cpu() if kept else full.new_empty(0)
-        if kept:
+
+    begins_anew = False
+
+    def __init__(self, accelerator: Accelerator, module: PreferenceModule) -> None:
+        super().__init__(accelerator, module)
+        self._copy = without_weights(module)
+
+    def _whole(self, value: Tensor) -> Tensor:
+        """Put a value together; all processes call it for the same values in the same order."""
+        raise NotImplementedError
+
+    def _kept(self, value: Tensor, *, kept: bool) -> Tensor:
+        """Put a value together, and move it to the CPU if this process keeps it."""
+        full = self._whole(value)
+        return full.detach().cpu() if kept else full.new_empty(0)
+
+    def _gather(self, *, trained: bool, kept: bool) -> dict[str, Tensor]:
+        """Gather weights one by one, so that no device has to hold all of them.
+
+        Args:
+            trained: Whether frozen weights and buffers are left out.
+            kept: Whether this process keeps what was gathered.
+
+        Returns:
+            Weights by name; a weight of several names is one tensor. Empty if not kept.
+        """
+        found: dict[str, Tensor] = {}
+        seen: dict[int, Tensor] = {}
+        for name, value in self.module.state_dict(keep_vars=True).items():
+            if trained and not value.requires_grad:
+                continue
+            if id(value) not in seen:
+                seen[id(value)] = self._kept(value, kept=kept)
             found[name] = seen[id(value)]
-    return found
+        return found if kept else {}
 
+    def weights(self, *, trained: bool) -> dict[str, Tensor] | None:
+        """Gather the network's weights in the first process (see the base class)."""
+        found = self._gather(trained=trained, kept=self.accelerator.is_main_process)
+        return {n.removeprefix(_NETWORK): v for n, v in found.items() if n.startswith(_NETWORK)}
 
-def of_network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Select the network's weights from the module's weights, under the network's names."""
-    return {n.removeprefix(_NETWORK): v for n, v in weights.items() if n.startswith(_NETWORK)}
+    def whole(self) -> PreferenceModule:
+        """Assemble the whole module in every process, on the CPU (see the base class)."""
+        give_weights(self._copy, self._gather(trained=False, kept=True))
+        self._copy.likelihood.head = self.module.likelihood.head  # may be in other units
+        return self._copy
 
 
 def without_weights(module: PreferenceModule) -> PreferenceModule:

@@ -14,32 +14,24 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from hidden_context.errors import ConfigError
 from hidden_context.training.module import PreferenceModule
-from hidden_context.training.sharding.base import (
-    Sharding,
-    gather_weights,
-    give_weights,
-    of_network,
-    without_weights,
-)
+from hidden_context.training.sharding.base import DividedSharding
 
 
-class FullyShardedNetwork(Sharding):
+class FullyShardedNetwork(DividedSharding):
     """A network whose layers are divided over the processes and gathered one at a time.
 
     The likelihood is small and is read outside of the network's forward pass, so it stays whole in
     every process. Its gradients are averaged here.
 
     Args:
-        accelerator: Of the processes.
+        accelerator: Accelerator of the processes.
         module: Network and likelihood.
     """
 
     divides = True
-    begins_anew = False
 
     def __init__(self, accelerator: Accelerator, module: PreferenceModule) -> None:
         super().__init__(accelerator, module)
-        self._copy = without_weights(module)
         accelerator.state.fsdp_plugin.ignored_modules = [module.likelihood]
 
     def no_sync(self) -> AbstractContextManager[None]:
@@ -57,12 +49,10 @@ class FullyShardedNetwork(Sharding):
     def clip(self, most: float) -> float:
         """Scale gradients down to a maximum norm (see the base class)."""
         norm: Any = self.accelerator.clip_grad_norm_(self.model.parameters(), most)
-        return float(_whole(norm))
+        return float(self._whole(norm))
 
-    def weights(self, *, trained: bool) -> dict[str, Tensor]:
-        """Gather the network's weights in the first process (see the base class)."""
-        kept = self.accelerator.is_main_process
-        return of_network(gather_weights(self.model, _whole, trained=trained, kept=kept))
+    def _whole(self, value: Tensor) -> Tensor:
+        return value.full_tensor() if isinstance(value, DTensor) else value
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -81,7 +71,7 @@ class FullyShardedNetwork(Sharding):
         state, kept = self.optimizer.state_dict(), self.accelerator.is_main_process
         whole = {
             number: {
-                name: _kept(value, kept=kept) if isinstance(value, Tensor) else value
+                name: self._kept(value, kept=kept) if isinstance(value, Tensor) else value
                 for name, value in values.items()
             }
             for number, values in state["state"].items()
@@ -103,23 +93,6 @@ class FullyShardedNetwork(Sharding):
         }
         super().load_optimizer_state({**state, "state": divided})
 
-    def whole(self) -> PreferenceModule:
-        """Assemble the whole module in every process, on the CPU (see the base class)."""
-        give_weights(self._copy, gather_weights(self.model, _whole, trained=False, kept=True))
-        self._copy.likelihood.head = self.module.likelihood.head  # which may be in other units
-        return self._copy
-
-
-def _whole(value: Tensor) -> Tensor:
-    """Gather a whole value; all processes have to take part."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _kept(value: Tensor, *, kept: bool) -> Tensor:
-    """Gather a whole value, and move it to the CPU if it is kept."""
-    full = _whole(value)
-    return full.detach().cpu() if kept else full.new_empty(0)
-
 
 def _divided(value: Tensor, own: Tensor | None) -> Tensor:
     """Take this process's part of a whole value, divided like ``own``."""
@@ -134,7 +107,7 @@ def take_plugin(accelerator: Accelerator) -> None:
     """Check the launcher's FSDP options, and enable FSDP on CPUs too.
 
     Raises:
-        ConfigError: If it is what this package does not do.
+        ConfigError: If the options are not supported here.
     """
     state = accelerator.state
     if accelerator.distributed_type == DistributedType.MULTI_CPU:
@@ -149,8 +122,8 @@ def take_plugin(accelerator: Accelerator) -> None:
         )
     if plugin.cpu_ram_efficient_loading:
         raise ConfigError(
-            "fsdp_cpu_ram_efficient_loading would leave all processes but the first with a network "
-            "of random weights, on which no way of running it can be tried; set it to false."
+            "fsdp_cpu_ram_efficient_loading would leave all processes but the first with random "
+            "weights, so the engine could not be tested on them; set it to false."
         )
     if plugin.activation_checkpointing:
         raise ConfigError(

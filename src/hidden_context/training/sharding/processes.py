@@ -23,16 +23,17 @@ def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelera
         recomputes: Whether layers run again in the backward pass to save memory.
 
     Raises:
-        ConfigError: If the launcher wants something of FSDP or DeepSpeed that cannot be.
+        ConfigError: If the launcher asks for FSDP or DeepSpeed options that are not supported.
     """
     unused = arguments.ddp_find_unused_parameters
     if unused is None:
         unused = not recomputes
     half = "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "no"
     plugin = getattr(arguments, "deepspeed_plugin", None)
-    wanted = "DeepSpeed" if plugin else "FSDP" if _fsdp_wanted() else None
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"  # by its launcher
+    wanted = "DeepSpeed" if plugin else "FSDP" if fsdp else None
     if wanted and half == "fp16":
-        raise ConfigError(f"{wanted} goes with float32 and bfloat16 here, not with fp16.")
+        raise ConfigError(f"{wanted} supports float32 and bfloat16 here, but not fp16.")
     accelerator = Accelerator(
         # FSDP and DeepSpeed would round head and likelihood too, so the module rounds by itself
         mixed_precision="no" if wanted else half,
@@ -44,11 +45,6 @@ def make_accelerator(arguments: TrainingArguments, recomputes: bool) -> Accelera
     elif wanted:
         set_config(accelerator, arguments)
     return accelerator
-
-
-def _fsdp_wanted() -> bool:
-    """Tell whether ``accelerate launch`` was asked for FSDP."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def is_sharded(accelerator: Accelerator) -> bool:

@@ -19,30 +19,22 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from hidden_context.errors import ConfigError
 from hidden_context.training.module import PreferenceModule
-from hidden_context.training.sharding.base import (
-    Sharding,
-    gather_weights,
-    give_weights,
-    of_network,
-    without_weights,
-)
+from hidden_context.training.sharding.base import DividedSharding
 
 
-class ZeroNetwork(Sharding):
+class ZeroNetwork(DividedSharding):
     """A network that DeepSpeed trains.
 
     DeepSpeed's engine steps the optimiser within the last backward pass. From stage 3 on, the
     weights are divided too, including the likelihood's weights.
 
     Args:
-        accelerator: Of the processes.
+        accelerator: Accelerator of the processes.
         module: Network and likelihood.
 
     Raises:
         ConfigError: If a parameter is a single number, which DeepSpeed cannot broadcast.
     """
-
-    begins_anew = False
 
     def __init__(self, accelerator: Accelerator, module: PreferenceModule) -> None:
         super().__init__(accelerator, module)
@@ -55,7 +47,6 @@ class ZeroNetwork(Sharding):
             )
         config = accelerator.state.deepspeed_plugin.deepspeed_config["zero_optimization"]
         self.divides = config["stage"] == 3
-        self._copy = without_weights(module) if self.divides else module
         self._plain: Any = None
         self._stepped: Any = None
 
@@ -98,10 +89,7 @@ class ZeroNetwork(Sharding):
 
     def weights(self, *, trained: bool) -> dict[str, Tensor] | None:
         """Gather the network's weights in the first process (see the base class)."""
-        if not self.divides:
-            return None
-        kept = self.accelerator.is_main_process
-        return of_network(gather_weights(self.module, self._whole, trained=trained, kept=kept))
+        return super().weights(trained=trained) if self.divides else None
 
     def _whole(self, value: Tensor) -> Tensor:
         with self._gathered([value]):
@@ -157,9 +145,8 @@ class ZeroNetwork(Sharding):
 
     def _flat(self) -> list[Any]:
         """List the parts that this process's optimiser steps, whatever the stage calls them."""
-        zero = self.optimizer.optimizer
         name = "fp32_partitioned_groups_flat" if self.divides else "single_partition_of_fp32_groups"
-        return list(getattr(zero, name))
+        return list(getattr(self.optimizer.optimizer, name))
 
     def _link(self) -> None:
         """Let stages 1 and 2 find the state of each weight, not of the first group alone."""
@@ -188,11 +175,7 @@ class ZeroNetwork(Sharding):
 
     def whole(self) -> PreferenceModule:
         """Assemble the whole module in every process, on the CPU (see the base class)."""
-        if self.divides:
-            whole = gather_weights(self.module, self._whole, trained=False, kept=True)
-            give_weights(self._copy, whole)
-            self._copy.likelihood.head = self.module.likelihood.head  # may be in other units
-        return self._copy
+        return super().whole() if self.divides else self.module
 
 
 def set_config(accelerator: Accelerator, arguments: TrainingArguments) -> None:
