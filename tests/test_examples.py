@@ -1,12 +1,21 @@
-"""The notebooks run from top to bottom, and each of them was saved with its results."""
+"""Notebooks run to the results they were saved with, and the examples in docstrings hold."""
 
+import doctest
+import importlib
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+DOCUMENTED = [
+    ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    for path in sorted(ROOT.glob("src/**/*.py"))
+    if " >>> " in path.read_text(encoding="utf-8")
+]
 
 
 def test_there_is_one_for_each_of_the_first_tasks():
@@ -25,3 +34,10 @@ def test_a_notebook_runs(path, tmp_path):
         if cell.cell_type == "code"
     ]
     assert again == saved
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_the_examples_in_docstrings_hold(name):
+    failed, tried = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
+    assert not failed
+    assert tried

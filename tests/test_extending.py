@@ -57,6 +57,8 @@ def test_a_head_registered_again_replaces_itself_alone(shown):
     other = type("Other", (shown["FixedSpreadHead"],), {})
     with pytest.raises(ConfigError, match="'fixed_spread' is taken by FixedSpreadHead; rename"):
         heads.register(other)
+    with pytest.raises(ConfigError, match="head Head needs distribution, num_outputs, type"):
+        heads.register(heads.Head)
 
 
 def test_the_smallest_importer_reads_its_rows(shown, monkeypatch):

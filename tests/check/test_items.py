@@ -1,16 +1,12 @@
 """Items read from rows, their topics, and the most split ones."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 from check.people import items_of, pair, rated, two_camps
-from hidden_context.check import numbers
 from hidden_context.check.items import read_items
 from hidden_context.check.scores import most_split
 from hidden_context.check.topics import Topics, find_topics, rank_topics
-from hidden_context.contexts import text
 from hidden_context.data.example import Example
 from hidden_context.errors import DataError
 
@@ -128,8 +124,3 @@ def test_ratings_are_high_or_low_and_keep_their_values():
 def test_data_that_nobody_judged_is_an_error():
     with pytest.raises(DataError, match="nobody judged any example"):
         read_items([Example("q", ("a", "b"))], source="file.jsonl")
-
-
-@pytest.mark.parametrize(("module", "examples"), [(numbers, 3), (text, 2)])
-def test_numbers_and_texts_are_written_as_their_docstrings_say(module, examples):
-    assert doctest.testmod(module) == (0, examples)

@@ -87,12 +87,15 @@ def check(config: CheckConfig, say: Say | None = None) -> Found:
     topics = find_topics(items, config.seed)
     answers, advice, voters = None, None, None
     if observed.judged and config.predict:
+        from hidden_context.models.network.threads import cpu_threads
+
         tell("predicting votes")
         features = features_of(items, config.embed, config.max_length, config.seed)
-        answers = forecast(items, features, answer.MEASURES, config.seed)
-        if answers is not None:
-            advice = answer.weigh_measures(items, answers.values, config.seed)
-            voters = know_voters(items, features, answers.answers, config.seed)
+        with cpu_threads(1):  # of small networks: more threads would wait for each other
+            answers = forecast(items, features, answer.MEASURES, config.seed)
+            if answers is not None:
+                advice = answer.weigh_measures(items, answers.values, config.seed)
+                voters = know_voters(items, features, answers.answers, config.seed)
     predicted, lines = _predicted(items, topics, answers, voters, config)
     tell("comparing people")
     covariates, more = compare_covariates(items, known, config.seed) if known else ([], [])

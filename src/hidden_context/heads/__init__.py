@@ -75,8 +75,10 @@ def register(head: builtins.type[Head]) -> builtins.type[Head]:
         place of the earlier one.
 
     Raises:
-        ConfigError: If another head has that name.
+        ConfigError: If another head has that name, or the class lacks what a head needs.
     """
+    if missing := sorted(head.__abstractmethods__ | ({"type"} - {*dir(head)})):
+        raise ConfigError(f"the head {head.__qualname__} needs {', '.join(missing)}.")
     name = _ALIASES.get(head.type, head.type)
     other = _CLASSES.get(name, head)
     if (other.__module__, other.__qualname__) != (head.__module__, head.__qualname__):

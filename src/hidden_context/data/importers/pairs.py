@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from hidden_context.data.checks import Place, read_conversation
 from hidden_context.data.dialogue import Conversation
@@ -28,8 +28,11 @@ SIDES = ("chosen", "rejected")
 _COLUMNS_REMEDY = (
     "Preference data needs the columns 'chosen' and 'rejected' (and may have 'prompt'), each text "
     "or a list of chat messages, or both lists of several; or 'prompt', 'responses' and 'ranks', "
-    "'rankings' or 'judgements'; or 'text' and 'rating'"
+    "'rankings' or 'judgements'; or 'text' and 'rating'. A published data set is imported first: "
+    "hidden-context data import"
 )
+_MOST_NAMED: Final = 20
+"""Largest number of columns that an error names."""
 _ANNOTATIONS_REMEDY = (
     'Write the column as [{"annotator": "a", "preference": 1}, {"annotator": "b", ...}], or leave '
     "it out or null where they are not known"
@@ -75,7 +78,8 @@ def read(row: dict[str, Any], place: Place) -> Example:
 
 def _read_side(row: dict[str, Any], side: str, place: Place) -> Conversation:
     if row.get(side) is None:
-        found = ", ".join(map(repr, row)) or "none"
+        names = list(map(repr, row)) or ["none"]
+        found = ", ".join([*names[:_MOST_NAMED], "…"] if len(names) > _MOST_NAMED else names)
         problem = "the value is null" if side in row else f"the column is missing ({found})"
         raise place.error(problem, side, _COLUMNS_REMEDY)
     return read_conversation(row[side], side, place)
