@@ -13,13 +13,26 @@ import json
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from hidden_context.cli.offline import use_cache_without_network
 from hidden_context.config import by_present_names, default_of, earlier_names, option_groups
 from hidden_context.errors import ConfigError, MissingFileError
 
-ConfigT = TypeVar("ConfigT")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 Main = Callable[[Sequence[str] | None], int]
 Group = argparse._ActionsContainer
 
@@ -249,7 +262,7 @@ def parse(
     parser = make_parser(config_class, prog, description)
     values = vars(parser.parse_intermixed_args(argv))
     path = values.pop("config", None)
-    fields = {field.name: field for field in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
     if path:
         hints = get_type_hints(config_class)
         from_file = {

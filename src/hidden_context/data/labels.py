@@ -15,9 +15,11 @@ from hidden_context.data.importers.answers import name_of
 from hidden_context.data.reshape import comparisons_of
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from hidden_context.likelihood.labels import Labels
 
-_Labels = TypeVar("_Labels")
+_Labels = TypeVar("_Labels", bound="DataclassInstance")
 _INDICES = ("first", "second", "response", "annotator", "example")
 
 
@@ -134,7 +136,7 @@ def _tensors(kind: type[_Labels], rows: list[tuple[float, ...]]) -> _Labels:
     """Build labels of one kind from rows that hold the fields in order."""
     import torch
 
-    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(kind)]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     return kind(
         **{

@@ -207,8 +207,10 @@ def _require_rows(data: ExampleData, data_subset: str, subsets: Counter[str]) ->
             field="data_subset",
             remedy="Use --data_subset both to read all rows",
         )
-    problem = "the data set has no rows" if report.rows == 0 else f"no usable row: {report}"
-    raise DataError(problem.rstrip("."), file=report.source)
+    if report.rows == 0:
+        remedy = "Give preference data with at least one row"
+        raise DataError("the data set has no rows", file=report.source, remedy=remedy)
+    raise DataError(f"no usable row: {report}".rstrip("."), file=report.source)
 
 
 def limit_examples(data: ExampleData, limit: int, seed: int = 0) -> ExampleData:

@@ -53,7 +53,7 @@ def local_files(config: ScoreConfig) -> Iterator[ScoreConfig]:
         StorageError: If the output could not be put there; it stays here, and the message says
             where.
     """
-    paths = {}
+    paths: dict[str, Any] = {}
     if is_remote(config.output):
         _file_system(config.output)  # found out before anything is scored
         if config.input == config.output:
@@ -61,7 +61,7 @@ def local_files(config: ScoreConfig) -> Iterator[ScoreConfig]:
         paths["output"] = str(_folder(config.output) / _name(config.output))
     if is_remote(config.input):
         paths["input"] = str(fetch(config.input))
-    yield dataclasses.replace(config, **paths) if paths else config  # type: ignore[arg-type]
+    yield dataclasses.replace(config, **paths) if paths else config
     if "output" in paths:
         put(Path(paths["output"]), config.output)
         shutil.rmtree(Path(paths["output"]).parent)

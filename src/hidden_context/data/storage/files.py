@@ -298,7 +298,8 @@ def parse_json_line(line: bytes, path: str | Path, number: int) -> dict[str, Any
         else:
             problem = f"not valid JSON: {error}"
             if isinstance(error, json.JSONDecodeError):  # whose words count lines in the row
-                problem = f"not valid JSON: {error.msg} at column {error.pos + 1}"
+                what = error.msg.removesuffix(" at")
+                problem = f"not valid JSON: {what} at column {error.pos + 1}"
             remedy = "Each line has to be one JSON object, in UTF-8"
         raise DataError(problem, file=path, line=number, remedy=remedy) from error
     if not isinstance(row, dict):

@@ -186,12 +186,12 @@ class LoadedModel:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Score the windows in a table; a window that could not be read stays an error."""
-        found = []
-        for read in unpack(table):
-            window: Answer[Window] = read
-            scored = answer(lambda window=window: self.score(window.open()))  # type: ignore[misc]
-            found.append(dataclasses.replace(scored, warnings=(*window.warnings, *scored.warnings)))
-        return pack([self._with_warnings(one) for one in found])
+        return pack([self._with_warnings(self._scored(window)) for window in unpack(table)])
+
+    def _scored(self, window: Answer[Window]) -> Answer[ScoredWindow]:
+        """Score a window, and keep the warnings of reading it."""
+        scored = answer(lambda: self.score(window.open()))
+        return dataclasses.replace(scored, warnings=(*window.warnings, *scored.warnings))
 
     def _with_warnings(self, found: Answer[T]) -> Answer[T]:
         """Add the warnings of loading the model, once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import copy
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -116,7 +117,7 @@ class Sharding:
         return self.module
 
 
-class DividedSharding(Sharding):
+class DividedSharding(Sharding, abc.ABC):
     """A network divided over the processes, whose weights are put together one by one.
 
     Args:
@@ -130,9 +131,9 @@ class DividedSharding(Sharding):
         super().__init__(accelerator, module)
         self._copy = without_weights(module)
 
+    @abc.abstractmethod
     def _whole(self, value: Tensor) -> Tensor:
         """Put a value together; all processes call it for the same values in the same order."""
-        raise NotImplementedError
 
     def _kept(self, value: Tensor, *, kept: bool) -> Tensor:
         """Put a value together, and move it to the CPU if this process keeps it."""
